@@ -1,0 +1,36 @@
+"""The one tree of errors.
+
+::
+
+    MlmmError
+    ├── MalformedEvent       a record that does not keep the contract (events)
+    ├── SettingsError        a setting that is wrong or missing (runtime)
+    ├── MissingExtra         an optional dependency that is not installed (runtime)
+    ├── ServiceUnavailable   Kafka, Redis or SMTP can't be reached (runtime)
+    ├── Fenced               this worker no longer owns what it writes (runtime)
+    ├── LogChanged           the input topic is no longer the log that the state was made from (runtime)
+    └── NotDelivered         a notification that could not be delivered (alerting)
+"""
+
+__all__ = ["MalformedEvent", "MlmmError"]
+
+
+class MlmmError(Exception):
+    """The root of every error that MLMM raises on purpose."""
+
+
+class MalformedEvent(MlmmError):
+    """A record that does not keep the contract.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong and what is expected.
+    field : str
+        The path of the field at fault, such as ``"head.model"``; empty when it is the record as a whole.
+    """
+
+    def __init__(self, reason: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
