@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], *, timeout: float, what: str, every: float = 0.02) -> T:
-    """Return the first truthy value of ``condition``; ``AssertionError`` naming ``what`` when ``timeout`` seconds passed."""
+    """Return the first truthy value of ``condition``; fail naming ``what`` when ``timeout`` seconds have passed."""
     pause = threading.Event()
     deadline = time.monotonic() + timeout
     while True:

@@ -1,0 +1,34 @@
+"""Fixtures that all rooms share: real services, once a session."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services import NoServiceError, kafka_service, redis_service
+
+
+def _unavailable(reason: NoServiceError) -> None:
+    if os.environ.get("MLMM_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"MLMM_REQUIRE_SERVICES=1: {reason}")
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give ``host:port`` of a real Kafka that all tests of the session share: use unique names."""
+    try:
+        with kafka_service(tmp_path_factory.mktemp("kafka")) as address:
+            yield address
+    except NoServiceError as reason:
+        _unavailable(reason)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the URL of a real Redis that all tests of the session share: use unique names."""
+    try:
+        with redis_service(tmp_path_factory.mktemp("redis")) as url:
+            yield url
+    except NoServiceError as reason:
+        _unavailable(reason)

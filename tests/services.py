@@ -1,0 +1,289 @@
+"""Real Kafka and real Redis for the tests.
+
+Where they come from, first that works:
+
+1. ``MLMM_TEST_KAFKA`` (host:port) and ``MLMM_TEST_REDIS`` (URL) name services that run already;
+2. a Docker engine that answers: testcontainers;
+3. Kafka 4.3 from its Maven artifacts (Java 17, Maven) and ``redis-server`` or ``valkey-server`` on PATH.
+
+Where none can be had a test is skipped, saying what to install; ``MLMM_REQUIRE_SERVICES=1`` makes that a failure.
+``python -m tests.services`` starts both and prints what to export, for work by hand and for benchmarks.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.waiting import wait_until
+
+KAFKA_VERSION = "4.3.1"
+POM = Path(__file__).parent / "broker" / "pom.xml"
+PR_SET_PDEATHSIG = 1
+
+__all__ = ["KafkaServer", "NoServiceError", "RedisServer", "free_port", "kafka_service", "redis_service"]
+
+
+class NoServiceError(RuntimeError):
+    """A service that can't be had on this machine; the message says what to install."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that is free now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _Server:
+    """A process that can be started, stopped, killed, frozen and started again on the same port and data."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def _command(self) -> list[str]:
+        raise AssertionError
+
+    def _answers(self) -> bool:
+        raise AssertionError
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "server.log"
+
+    def start(self, timeout: float = 90) -> None:
+        """Start and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - children start from the main thread
+            )
+        process = self.process
+
+        def answers() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(
+                    f"{type(self).__name__} ended with {process.returncode}: {self.log.read_text()[-3000:]}"
+                )
+            return self._answers()
+
+        wait_until(answers, timeout=timeout, what=f"{type(self).__name__} to answer", every=0.1)
+
+    def stop(self, timeout: float = 30) -> None:
+        """End it in good order."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+
+class KafkaServer(_Server):
+    """A KRaft broker and controller in one process, on loopback."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        super().__init__(folder)
+        self.port = port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        controller = free_port()
+        self.jars = kafka_jars()
+        self.config = folder / "server.properties"
+        self.config.write_text(
+            f"""process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+"""
+        )
+        self._java(
+            "kafka.tools.StorageTool", "format", "--standalone", "-t", "MLMMtestsMLMMtestsMLMM", "-c", str(self.config)
+        )
+
+    def _java(self, main: str, *arguments: str) -> None:
+        done = subprocess.run(
+            ["java", "-cp", f"{self.jars}/*", main, *arguments], capture_output=True, check=False, cwd=self.folder
+        )
+        if done.returncode:
+            raise NoServiceError(f"{main} failed: {done.stdout.decode()} {done.stderr.decode()}")
+
+    def _command(self) -> list[str]:
+        # Serial collector and first-tier compiler: on two cores the broker starts sooner, and leaves more for the tests.
+        flags = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return ["java", *flags, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self.config)]
+
+    def _answers(self) -> bool:
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        with socket.socket() as s:
+            s.settimeout(0.5)
+            if s.connect_ex(("127.0.0.1", self.port)):
+                return False
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=3000)
+            try:
+                admin.list_topics()
+            finally:
+                admin.close()
+        except (KafkaError, OSError, ValueError):
+            return False
+        return True
+
+
+class RedisServer(_Server):
+    """A Redis that refuses to evict, on loopback; ``aof`` writes an append-only file."""
+
+    def __init__(self, folder: Path, *, aof: bool = False, port: int | None = None) -> None:
+        super().__init__(folder)
+        found = shutil.which("redis-server") or shutil.which("valkey-server")
+        if not found:
+            raise NoServiceError("no redis-server: apt-get install redis-server (or give MLMM_TEST_REDIS)")
+        self.binary, self.aof, self.port = found, aof, port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def _command(self) -> list[str]:
+        options = {
+            "port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "daemonize": "no",
+            "appendonly": "yes" if self.aof else "no", "maxmemory-policy": "noeviction",
+            "enable-debug-command": "local", "loglevel": "warning",
+        }  # fmt: skip
+        return [self.binary, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+
+    def _answers(self) -> bool:
+        import redis
+
+        try:
+            client = redis.Redis(port=self.port, socket_timeout=2)
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def kafka_jars() -> Path:
+    """Return the folder of Kafka's jars, fetched once with Maven into the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlmm" / f"kafka-{KAFKA_VERSION}"
+    if (cache / "complete").exists():
+        return cache / "jars"
+    missing = [tool for tool in ("java", "mvn") if not shutil.which(tool)]
+    if missing:
+        raise NoServiceError(
+            f"no Docker engine, and {' and '.join(missing)} not found: apt-get install openjdk-17-jre-headless maven "
+            "(or give MLMM_TEST_KAFKA)"
+        )
+    cache.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=cache))
+    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={staging}"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise NoServiceError(f"Maven could not fetch Kafka {KAFKA_VERSION}: {done.stdout.decode()[-2000:]}")
+    with contextlib.suppress(OSError):  # another run was first: its jars are the same
+        staging.rename(cache / "jars")
+    (cache / "complete").touch()
+    return cache / "jars"
+
+
+def _docker_answers() -> bool:
+    if not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
+
+
+@contextlib.contextmanager
+def kafka_service(folder: Path) -> Iterator[str]:
+    """Yield ``host:port`` of a real Kafka."""
+    given = os.environ.get("MLMM_TEST_KAFKA")
+    if given:
+        yield given
+    elif _docker_answers():
+        from testcontainers.community.kafka import KafkaContainer
+
+        with KafkaContainer().with_kraft() as container:
+            yield container.get_bootstrap_server()
+    else:
+        server = KafkaServer(folder)
+        server.start()
+        try:
+            yield server.address
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def redis_service(folder: Path) -> Iterator[str]:
+    """Yield the URL of a real Redis."""
+    given = os.environ.get("MLMM_TEST_REDIS")
+    if given:
+        yield given
+    elif _docker_answers():
+        from testcontainers.community.redis import RedisContainer
+
+        with RedisContainer("redis:8") as container:
+            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+    else:
+        server = RedisServer(folder)
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.kill()
+
+
+def unique(name: str) -> str:
+    """Return a name that no other test uses: one broker and one Redis serve all of them."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def _main() -> None:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "kafka").mkdir()
+        (folder / "redis").mkdir()
+        kafka = stack.enter_context(kafka_service(folder / "kafka"))
+        redis = stack.enter_context(redis_service(folder / "redis"))
+        print(f"export MLMM_TEST_KAFKA={kafka} MLMM_TEST_REDIS={redis}", flush=True)  # noqa: T201 - what to type
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    _main()
