@@ -148,7 +148,7 @@ auto.create.topics.enable=false
             raise NoServiceError(f"{main} failed: {done.stdout.decode()} {done.stderr.decode()}")
 
     def _command(self) -> list[str]:
-        # Serial collector and first-tier compiler: on two cores the broker starts sooner, and leaves more for the tests.
+        # Serial collector and first-tier compiler: on two cores the broker starts sooner, leaving more for the tests.
         flags = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         return ["java", *flags, "-cp", f"{self.jars}/*", "kafka.Kafka", str(self.config)]
 

@@ -1,0 +1,36 @@
+# make demo | test | fast | lint | wheel: each works on a bare machine with Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+# Locked versions, everything installed; uv itself stays in the environment (--inexact keeps what the lock does not name).
+
+.PHONY: demo test fast lint wheel install clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MLMM needs Python >= 3.11; say make PYTHON=python3.12, for example")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.9,<1"
+	UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv $(BIN)/uv sync -q --frozen --inexact --all-extras --all-groups
+	touch $@
+
+demo: install
+	$(BIN)/mlmm demo
+
+test: install
+	$(BIN)/python -m pytest
+
+fast: install ## what needs no service
+	$(BIN)/python -m pytest -m "not integration"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: install
+	$(BIN)/uv build
+
+clean:
+	rm -rf .venv dist
