@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- serving -----------------------------------------------------------------------------------------------------
 
 
-class Prediction(Event):
+class Prediction(Event, frozen=True, kw_only=True):
     """One answer of a served model. A second one of the same ``prediction_id`` is counted and dropped."""
 
     prediction_id: str
@@ -67,7 +67,7 @@ class Prediction(Event):
     route: Literal["champion", "challenger", "shadow"] = "champion"
 
 
-class Label(Event):
+class Label(Event, frozen=True, kw_only=True):
     """The truth for one prediction; a later one of the same id corrects it."""
 
     prediction_id: str
@@ -77,7 +77,7 @@ class Label(Event):
     weight: float | None = None
 
 
-class Failure(Event):
+class Failure(Event, frozen=True, kw_only=True):
     """A request that got no answer."""
 
     time: int
@@ -92,7 +92,7 @@ class Failure(Event):
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-class FallingStrict(Event, tag_field="kind", tag="falling_strict"):
+class FallingStrict(Event, frozen=True, kw_only=True, tag_field="kind", tag="falling_strict"):
     """``count`` values in a row, each worse than the one before. The literal rule: noise hides a real fall from it."""
 
     metric: str
@@ -101,7 +101,7 @@ class FallingStrict(Event, tag_field="kind", tag="falling_strict"):
     """``max``: higher is better (an accuracy), so falling is bad; ``min``: lower is better (a loss)."""
 
 
-class Falling(Event, tag_field="kind", tag="falling"):
+class Falling(Event, frozen=True, kw_only=True, tag_field="kind", tag="falling"):
     """The smoothed metric stays at least ``drop`` worse than its best for ``patience`` values in a row."""
 
     metric: str
@@ -111,13 +111,13 @@ class Falling(Event, tag_field="kind", tag="falling"):
     mode: Literal["max", "min"] = "max"
 
 
-class NotFinite(Event, tag_field="kind", tag="not_finite"):
+class NotFinite(Event, frozen=True, kw_only=True, tag_field="kind", tag="not_finite"):
     """A metric is NaN or infinite. ``metric`` may be a glob; the default watches all of them."""
 
     metric: str = "*"
 
 
-class Plateau(Event, tag_field="kind", tag="plateau"):
+class Plateau(Event, frozen=True, kw_only=True, tag_field="kind", tag="plateau"):
     """No improvement of at least ``min_delta`` within ``evaluations`` values (evaluations, never steps)."""
 
     metric: str
@@ -129,7 +129,7 @@ class Plateau(Event, tag_field="kind", tag="plateau"):
 Trigger = FallingStrict | Falling | NotFinite | Plateau
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     """An attempt at a run begins. The last one in the partition names the current attempt."""
 
     run_id: str
@@ -146,7 +146,7 @@ class RunStarted(Event):
     """Seconds between heartbeats; the run counts as lost after several of them are missing."""
 
 
-class Metrics(Event):
+class Metrics(Event, frozen=True, kw_only=True):
     """Figures of one step."""
 
     run_id: str
@@ -158,7 +158,7 @@ class Metrics(Event):
     phase: str = "train"
 
 
-class Heartbeat(Event):
+class Heartbeat(Event, frozen=True, kw_only=True):
     """The trainer lives."""
 
     run_id: str
@@ -169,7 +169,7 @@ class Heartbeat(Event):
     """Seconds since the command reader last had an answer from the broker."""
 
 
-class Checkpoint(Event):
+class Checkpoint(Event, frozen=True, kw_only=True):
     """A checkpoint that is on disk, whole."""
 
     run_id: str
@@ -181,7 +181,7 @@ class Checkpoint(Event):
     sha256: str
 
 
-class RunEnded(Event):
+class RunEnded(Event, frozen=True, kw_only=True):
     """An attempt ended, by its own word (or ``lost``, by the processor's)."""
 
     run_id: str
@@ -193,7 +193,7 @@ class RunEnded(Event):
     resumable_from: int | None = None
 
 
-class Acked(Event):
+class Acked(Event, frozen=True, kw_only=True):
     """What a target says to a command. At least once; ``ce_id`` is ``<command_id>:<state>``."""
 
     command_id: str
@@ -210,7 +210,7 @@ class Acked(Event):
 # --- findings ----------------------------------------------------------------------------------------------------
 
 
-class Subject(Event):
+class Subject(Event, frozen=True, kw_only=True):
     """What a finding speaks of: a model (with version, route, segment) or a run (with attempt) or a host."""
 
     model: str | None = None
@@ -222,7 +222,7 @@ class Subject(Event):
     host: str | None = None
 
 
-class Report(Event):
+class Report(Event, frozen=True, kw_only=True):
     """Figures of one window."""
 
     subject: Subject
@@ -242,7 +242,7 @@ class Report(Event):
     final: bool = True
 
 
-class Drift(Event):
+class Drift(Event, frozen=True, kw_only=True):
     """A series no longer behaves as it did."""
 
     subject: Subject
@@ -264,7 +264,7 @@ class Drift(Event):
     """Values a block."""
 
 
-class RunState(Event):
+class RunState(Event, frozen=True, kw_only=True):
     """What is known of a run: sent when it changes, and when a trigger fires."""
 
     run_id: str
@@ -288,7 +288,7 @@ class RunState(Event):
     """Log time of this attempt's ``run.started``."""
 
 
-class CommandState(Event):
+class CommandState(Event, frozen=True, kw_only=True):
     """What became of a command, as far as the target said. Keyed by the command's target."""
 
     command_id: str
@@ -304,7 +304,7 @@ class CommandState(Event):
 # --- alerting ----------------------------------------------------------------------------------------------------
 
 
-class Incident(Event):
+class Incident(Event, frozen=True, kw_only=True):
     """A rule that holds, from pending to resolved. The last record of an id is how it stands."""
 
     incident_id: str
@@ -319,7 +319,7 @@ class Incident(Event):
     ended: int | None = None
 
 
-class Notification(Event):
+class Notification(Event, frozen=True, kw_only=True):
     """A message to be delivered by one notifier."""
 
     notification_id: str
@@ -328,7 +328,7 @@ class Notification(Event):
     created: int
 
 
-class NotificationOutcome(Event):
+class NotificationOutcome(Event, frozen=True, kw_only=True):
     """What became of a notification; compacted by id, so that nothing is sent again."""
 
     notification_id: str
@@ -340,7 +340,7 @@ class NotificationOutcome(Event):
     delivered_to: tuple[str, ...] = ()
 
 
-class Command(Event):
+class Command(Event, frozen=True, kw_only=True):
     """An order. A target is a run and attempt, or a model: then every run that declared it and began before."""
 
     command_id: str
@@ -356,7 +356,7 @@ class Command(Event):
     evidence: dict[str, Any] = {}
 
 
-class Tick(Event):
+class Tick(Event, frozen=True, kw_only=True):
     """Time passes: lets deadlines fire when nothing else arrives."""
 
     time: int
