@@ -124,7 +124,7 @@ def adwin_estimation(arrays: AdwinArrays, i: int) -> float:
     return arrays.total[i] / arrays.width[i]  # type: ignore[no-any-return]
 
 
-@kernel
+@kernel(inline=True)
 def adwin_push(
     arrays: AdwinArrays, i: int, x: float, delta: float, clock: int, min_window: int, grace: int, max_buckets: int
 ) -> bool:
@@ -169,7 +169,7 @@ def adwin_push(
     return changed
 
 
-@kernel
+@kernel(inline=True)
 def _insert(arrays: AdwinArrays, i: int, x: float, max_buckets: int) -> None:
     before = arrays.width[i]
     width = before + 1.0
@@ -185,7 +185,7 @@ def _insert(arrays: AdwinArrays, i: int, x: float, max_buckets: int) -> None:
         _compress(arrays, i, max_buckets)
 
 
-@kernel
+@kernel(inline=True)
 def _compress(arrays: AdwinArrays, i: int, max_buckets: int) -> None:
     """Merge the two oldest buckets of each level that is over-full into one of the next level."""
     level = 0

@@ -8,7 +8,7 @@ a cache that an image build left beside the source is still read; without one th
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import numba
 from numba.core import caching, config
@@ -21,30 +21,53 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
-def kernel(function: _Function) -> _Function:
+@overload
+def kernel(function: _Function) -> _Function: ...
+@overload
+def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[_Function], _Function]: ...
+def kernel(
+    function: _Function | None = None, *, inline: bool = False, allocates: bool = False
+) -> _Function | Callable[[_Function], _Function]:
     """Compile a function on numbers and arrays for calls from Python and from other kernels.
 
-    No fast-math, IEEE results for a division by zero, the GIL released. The cached code is found again only while the digest of
-    the function's module and of every module of ours that it mentions is what it was.
+    No fast-math, IEEE results for a division by zero, the GIL released. The cached code is found again only while the
+    digest of the function's module and of every module of ours that it mentions is what it was.
 
     Parameters
     ----------
     function : callable
         A module-level function within numba's subset of Python.
+    inline : bool
+        Put it into its callers whatever its size: for the innermost steps.
+    allocates : bool
+        Whether it makes arrays, lists or other objects. A kernel that does not is compiled without reference counting;
+        with it, handing a tuple of arrays around costs more than the work on a value (ADWIN: 290 ns instead of 20).
 
     Returns
     -------
     callable
         Numba's dispatcher, or `function` itself under ``NUMBA_DISABLE_JIT=1``.
+
+    Examples
+    --------
+    >>> @kernel
+    ... def twice(x):
+    ...     return x + x
+    >>> twice(2.5)
+    5.0
     """
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    if config.DISABLE_JIT:
-        return function
-    try:
-        compiled._cache = _KernelCache(function)  # noqa: SLF001 - what numba's own enable_caching does
-    except (RuntimeError, OSError) as error:  # no place to write, or sources that can't be read (a zip)
-        _log.debug("kernel is not cached", extra={"kernel": function.__qualname__, "reason": str(error)})
-    return compiled  # type: ignore[no-any-return]
+
+    def decorate(function: _Function) -> _Function:
+        compiled = numba.njit(nogil=True, error_model="numpy", forceinline=inline, _nrt=allocates)(function)
+        if config.DISABLE_JIT:
+            return function
+        try:
+            compiled._cache = _KernelCache(function)  # noqa: SLF001 - what numba's own enable_caching does
+        except (RuntimeError, OSError) as error:  # no place to write, or no source to read
+            _log.debug("kernel is not cached", extra={"kernel": function.__qualname__, "reason": str(error)})
+        return compiled  # type: ignore[no-any-return]
+
+    return decorate if function is None else decorate(function)
 
 
 class _ShippedLocator(caching.InTreeCacheLocator):  # type: ignore[misc]

@@ -75,7 +75,7 @@ def page_hinkley_reset(arrays: PageHinkleyArrays, i: int) -> None:
     arrays.direction[i] = 0
 
 
-@kernel
+@kernel(inline=True)
 def page_hinkley_push(
     arrays: PageHinkleyArrays,
     i: int,
