@@ -1,8 +1,8 @@
 """Batches in columns: ``application/vnd.mlmm.columns+msgpack``, and what the engine works on.
 
-One record holds one block: ``n`` events of one type that share a head. A record is a msgpack map with the fields of one of
-the classes below, by name; ``bytes`` fields are little-endian buffers whose dtype and shape stand beside them. A head is a
-map that many records repeat byte for byte, so a decoder parses it once.
+One record holds one block: ``n`` events of one type that share a head. A record is a msgpack map with the fields of one
+of the classes below, by name; ``bytes`` fields are little-endian buffers whose dtype and shape stand beside them. A
+head is a map that many records repeat byte for byte, so a decoder parses it once.
 """
 
 from typing import Any, Literal
@@ -123,7 +123,7 @@ class FailureBlock(msgspec.Struct, kw_only=True, omit_defaults=True, eq=False):
     """One a failure."""
     messages: tuple[str, ...] = ()
     status: bytes = b""
-    """i64[n] or empty; −1 where missing."""
+    """i64[n] or empty; -1 where missing."""
     latency: bytes = b""
     """f64[n] seconds, or empty; NaN where missing."""
     index: int = 0

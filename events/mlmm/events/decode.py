@@ -15,17 +15,13 @@ from mlmm.events.limits import DEFAULT_LIMITS, NAMES, STRING_BYTES, Limits
 
 __all__ = ["check_key", "decode_blocks", "is_json"]
 
-_BUFFERS = {
-    block: tuple(field.name for field in msgspec.structs.fields(block) if field.type is bytes)
-    for block, _ in COLUMNS.values()
-}
-
 
 def _wire(block: type[Any], *raw: str) -> msgspec.msgpack.Decoder[Any]:
     """Decoder of ``block`` that leaves the head and the fields named in ``raw`` as bytes.
 
-    Raw fields are skipped, not built: they are looked up in caches by their bytes, and a length that promises more than there
-    is fails before anything is allocated. The layout stays that of ``block``, whose class the object takes once it is whole.
+    Raw fields are skipped, not built: they are looked up in caches by their bytes, and a length that promises more
+    than there is fails before anything is allocated. The layout stays that of ``block``, whose class the object takes
+    once it is whole.
     """
     return msgspec.msgpack.Decoder(
         msgspec.defstruct(
@@ -130,29 +126,19 @@ def _predictions(value: bytes, key: bytes | None, limits: Limits) -> PredictionB
         block.classes = _classes(bytes(block.classes))
         proofs.check_classes(block.output, block.classes, n, "output")
     if known.categories or block.categories or block.dictionary != ():
-        block.dictionary = _coded(block.categories, block.dictionary, _dictionary, n, known.categories, "categories")
+        if block.dictionary != ():
+            block.dictionary = _dictionary(bytes(block.dictionary))
+        proofs.check_codes(block.categories, block.dictionary, n, known.categories, proofs.CATEGORIES)
     if known.segments or block.segments or block.segment_values != ():
-        block.segment_values = _coded(
-            block.segments, block.segment_values, _segment_values, n, known.segments, "segments"
-        )
+        if block.segment_values != ():
+            block.segment_values = _segment_values(bytes(block.segment_values))
+        proofs.check_codes(block.segments, block.segment_values, n, known.segments, proofs.SEGMENTS)
     if block.scores or block.score_classes != ():
         _check_scores(block, n)
     block.head = known.head
     block.index = 0
     block.__class__ = PredictionBlock
     return block  # type: ignore[no-any-return]  # its class was just set
-
-
-def _coded(codes: bytes, raw: Any, parsed: Parsed[Any], n: int, width: int, field: str) -> tuple[tuple[str, ...], ...]:
-    """Check one matrix of dictionary codes; return its dictionaries."""
-    dictionary_field = "dictionary" if field == "categories" else "segment_values"
-    values: tuple[tuple[str, ...], ...] = () if raw == () else parsed(bytes(raw))
-    if len(values) != width:
-        raise MalformedEvent(f"{len(values)} lists, expected {width} as in head.{field}", field=dictionary_field)
-    if len(codes) != 4 * n * width:
-        raise MalformedEvent(f"{len(codes)} bytes, expected {4 * n * width} for {n} events", field=field)
-    proofs.check_codes(codes, values, n, field)
-    return values
 
 
 def _check_scores(block: Any, n: int) -> None:
@@ -268,8 +254,8 @@ def decode_blocks(
     Returns
     -------
     list of Block
-        In the record's order; ``index`` is the place of a block's first event. JSON events that follow one another with an
-        equal head share a block. Equal heads are one object.
+        In the record's order; ``index`` is the place of a block's first event. JSON events that follow one another with
+        an equal head share a block. Equal heads are one object.
 
     Raises
     ------
@@ -288,10 +274,14 @@ def decode_blocks(
             raise malformed(error) from None
     if not is_json(content_type):
         raise MalformedEvent(f"{content_type!r} is neither {JSON} nor {COLUMNS_TYPE}", field="content-type")
-    blocks = rows.blocks_of(rows.decode_rows(ce_type, value, limits))
+    events, alone = rows.decode_rows(ce_type, value, limits)
+    blocks = rows.blocks_of(events, alone=alone)
     for block in blocks:
         _check_sizes(block, limits)
-        if key is not None:
-            metrics = isinstance(block, MetricsBlock)
-            check_key(key, (block.head.run_id if metrics else block.head.model).encode(), sharded=not metrics)
+        if key is None:
+            continue
+        if isinstance(block, MetricsBlock):
+            check_key(key, block.head.run_id.encode(), sharded=False)
+        else:
+            check_key(key, block.head.model.encode(), sharded=True)
     return blocks

@@ -19,7 +19,7 @@ class MlmmError(Exception):
     """The root of every error that MLMM raises on purpose."""
 
 
-class MalformedEvent(MlmmError):
+class MalformedEvent(MlmmError):  # noqa: N818 - named for the record, as NotDelivered is for the notification
     """A record that does not keep the contract.
 
     Parameters

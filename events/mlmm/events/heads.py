@@ -1,4 +1,7 @@
-"""Heads and string lists of blocks, parsed once: records repeat them byte for byte, so their bytes key a bounded cache."""
+"""Heads and string lists of blocks, parsed once.
+
+Records repeat them byte for byte, so their bytes are the keys of bounded caches.
+"""
 
 from collections.abc import Callable
 from math import isfinite

@@ -26,7 +26,7 @@ def code_of(value: float | str | bool) -> int:
     Parameters
     ----------
     value : float, str or bool
-        Numbers are the bits of their float64; a bool is 0 or 1, -0.0 is 0.0, and every NaN is the one positive quiet NaN.
+        Numbers are the bits of their float64; a bool is 0 or 1, -0.0 is 0.0, every NaN is the one positive quiet NaN.
         Strings lie in the space of negative NaNs: ``0xFFF8 << 48``, or'ed with the low 51 bits of their
         BLAKE2b digest of 8 bytes (of the UTF-8, read as a little-endian integer).
 

@@ -1,7 +1,7 @@
 """Signatures of commands: the header ``mlmm_signature``.
 
-Its value is ``<key id>:<hex>``, the hex being HMAC-SHA-256 (RFC 2104) over the four parts record key, type, id and value, each
-preceded by its length as 8 little-endian bytes, so that no two records share a message.
+Its value is ``<key id>:<hex>``, the hex being HMAC-SHA-256 (RFC 2104) over the four parts record key, type, id and
+value, each preceded by its length as 8 little-endian bytes, so that no two records share a message.
 """
 
 import hashlib
@@ -22,7 +22,14 @@ def _digest(secret: bytes, record_key: bytes, type_: str, id_: str, value: bytes
     return mac.hexdigest()
 
 
-def sign(key_id: str, secret: bytes, record_key: bytes, type: str, id: str, value: bytes) -> bytes:  # noqa: A002 - CloudEvents' names
+def sign(  # noqa: PLR0917 - in the order in which they are signed
+    key_id: str,
+    secret: bytes,
+    record_key: bytes,
+    type: str,  # noqa: A002 - CloudEvents' names
+    id: str,  # noqa: A002
+    value: bytes,
+) -> bytes:
     """Value of the header ``mlmm_signature`` for one record.
 
     Parameters
@@ -37,7 +44,7 @@ def sign(key_id: str, secret: bytes, record_key: bytes, type: str, id: str, valu
     return f"{key_id}:{_digest(secret, record_key, type, id, value)}".encode()
 
 
-def verify(
+def verify(  # noqa: PLR0917 - in the order in which they are signed
     header_value: bytes | None,
     keys: Mapping[str, bytes],
     record_key: bytes,

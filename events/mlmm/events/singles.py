@@ -101,7 +101,7 @@ def _predictions(block: PredictionBlock) -> Iterator[Prediction]:
             time=times[i],
             model=head.model,
             output=outputs[i],
-            features=features | texts[i],
+            features={**features, **texts[i]},
             version=head.version,
             score=scores[i],
             task=head.task,
@@ -214,10 +214,10 @@ def decode_events(
         raise MalformedEvent(f"{content_type!r} is not JSON{columns}", field="content-type")
     if len(value) > limits.record_bytes:
         raise MalformedEvent(f"record of {len(value)} bytes, at most {limits.record_bytes} are allowed")
-    events: list[Event] = decode_rows(ce_type, value, limits)
+    events, alone = decode_rows(ce_type, value, limits)
     field = _KEYS.get(ce_type)
     for at, event in enumerate(events):
-        path = f"[{at}]." if len(events) > 1 else ""
+        path = "" if alone else f"[{at}]."
         _check(event, path)
         if key is not None and field is not None:
             check_key(key, getattr(event, field).encode(), sharded=field == "target")
