@@ -29,9 +29,10 @@ class Parsed(Generic[T]):
         Raises for bytes that do not parse; those are not kept.
     entries, size : int
         Most entries, and most bytes of keys. When full it starts anew: cheaper than keeping order, and as good here.
+        What is longer than a sixteenth of ``size`` is not kept.
     """
 
-    def __init__(self, parse: Callable[[bytes], T], *, entries: int = 4096, size: int = 16 << 20) -> None:
+    def __init__(self, parse: Callable[[bytes], T], *, entries: int = 65_536, size: int = 4 << 20) -> None:
         self._parse = parse
         self._entries = entries
         self._size = size
@@ -45,7 +46,7 @@ class Parsed(Generic[T]):
         value = self._kept.get(raw)
         if value is None:
             value = self._parse(raw)
-            if len(raw) > self._size:
+            if len(raw) > self._size >> 4:
                 return value
             if len(self._kept) >= self._entries or self._used + len(raw) > self._size:
                 self._kept.clear()
@@ -111,7 +112,7 @@ def _heads(of: type[Any]) -> Parsed[Known]:
         canonical = msgspec.msgpack.encode(head)
         return _check(head, "head") if canonical == raw else known(canonical)
 
-    known: Parsed[Known] = Parsed(parse)
+    known: Parsed[Known] = Parsed(parse, size=16 << 20)
     return known
 
 

@@ -71,6 +71,8 @@ class _Predictions:
     """Predictions that share a head, gathered until one does not."""
 
     def __init__(self, first: Prediction) -> None:
+        self.names = tuple(first.features)
+        self.types = tuple(map(type, first.features.values()))
         self.kinds = _kinds(first.features)
         self.segments = first.segments.keys()
         self.score = first.score
@@ -80,24 +82,23 @@ class _Predictions:
         """Whether an event shares the head: names in another order do, and None goes with any kind of feature."""
         if _scalars(event) != self.scalars or event.segments.keys() != self.segments:
             return False
+        if tuple(event.features) == self.names and tuple(map(type, event.features.values())) == self.types:
+            return self._takes_score(event.score)
         if event.features.keys() != self.kinds.keys():
             return False
         kinds = _kinds(event.features)
-        if kinds != self.kinds:
-            if any(kind and self.kinds[name] and kind != self.kinds[name] for name, kind in kinds.items()):
-                return False
-            self.kinds = {name: kind or kinds[name] for name, kind in self.kinds.items()}
-        return self._takes_score(event.score)
+        if any(kind and self.kinds[name] and kind != self.kinds[name] for name, kind in kinds.items()):
+            return False
+        if not self._takes_score(event.score):
+            return False
+        self.kinds = {name: kind or kinds[name] for name, kind in self.kinds.items()}
+        return True
 
     def _takes_score(self, score: float | dict[str, float] | None) -> bool:
-        if score is None:
-            return True
-        if self.score is None:
-            self.score = score
-            return True
-        if isinstance(self.score, dict) and isinstance(score, dict):
-            return self.score.keys() == score.keys()
-        return not isinstance(self.score, dict) and not isinstance(score, dict)
+        # A mapping goes with its like only: one of many classes would make a wide column of what others lack.
+        if isinstance(self.score, dict) or isinstance(score, dict):
+            return isinstance(self.score, dict) and isinstance(score, dict) and self.score.keys() == score.keys()
+        return True
 
 
 def _prediction_block(group: Group, gathered: _Predictions) -> PredictionBlock:
@@ -157,7 +158,7 @@ def _scores(group: Group, score: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
         raise MalformedEvent(f"{len(names)} classes, 1..{NAMES} are allowed", field=group.path(0, "score"))
     for name in names:
         check_text(name, group.path(0, "score"))
-    rows = [event.score or {} for event in group.events]
+    rows = [event.score for event in group.events]
     return b"", pack.numbers(group, rows, names, "score"), names
 
 
