@@ -56,7 +56,7 @@ def format_duration(seconds: float) -> str:
         count = round(seconds / _SECONDS[unit])
         if count and math.isclose(count * _SECONDS[unit], seconds, rel_tol=1e-12):
             return f"{count}{unit}"
-    return f"{seconds!r}s"
+    return repr(seconds)
 
 
 def parse_size(value: str | int) -> int:

@@ -58,8 +58,7 @@ def from_environment(env: Mapping[str, str], tables: Mapping[str, Any]) -> Tree:
     for variable in sorted(env):
         if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
             continue
-        words = [word.lower() for word in variable.removeprefix(ENVIRONMENT_PREFIX).split("__")]
-        words = words[1:] if words[0] == "" else words
+        words = variable.removeprefix(ENVIRONMENT_PREFIX).removeprefix("_").lower().split("__")
         place, known = tree, tables
         for word in words[:-1]:
             name = next((name for name in known if name.lower() == word), word)

@@ -82,6 +82,12 @@ class Settings(Section, frozen=True, kw_only=True, dict=True):
             path = path.rpartition("[" if path.endswith("]") else ".")[0]
         return "default"
 
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return (key, value, origin) of every setting, for people: as in the file, secrets masked."""
+        from mlmm.runtime.settings.rendering import rows  # noqa: PLC0415 - only people need it
+
+        return rows(self)
+
     def require_kafka(self) -> None:
         """Raise `SettingsError` that says what to set when no broker is configured."""
         if not self.kafka.servers:

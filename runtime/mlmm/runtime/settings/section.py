@@ -88,7 +88,7 @@ def kind_of(hint: Any) -> str:
 
 
 def section_of(hint: Any) -> tuple[str, type[Section]] | None:
-    """Return how a field holds sections, ``"one"``, ``"list"`` or ``"table"``, and their class; None for a plain value."""
+    """Return how a field holds sections (``"one"``, ``"list"``, ``"table"``) and their class, or None."""
     if isinstance(hint, type) and issubclass(hint, Section):
         return "one", hint
     origin, arguments = get_origin(hint), get_args(hint)

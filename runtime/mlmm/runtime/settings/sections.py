@@ -99,7 +99,7 @@ class RedisSettings(Section, frozen=True, kw_only=True):
     """Where state, offsets and outboxes are kept."""
 
     url: str = "redis://localhost:6379/0"
-    """``redis://host:port/db``, ``rediss://`` with TLS, or ``unix:///path``. Credentials in it move to their own keys."""
+    """``redis://host:port/db``, ``rediss://`` with TLS, or ``unix:///path``. Credentials move to their own keys."""
     username: str = ""
     """The name to log on with."""
     password: Secret = Secret()
