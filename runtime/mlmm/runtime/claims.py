@@ -1,0 +1,143 @@
+"""Claims: who may write a partition's state, and from which offset.
+
+A claim draws a random token and raises ``rev``; each commit names both. Whoever claims later fences whoever claimed
+before, whatever Kafka thinks. Claiming costs the same however large the state is.
+"""
+
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from mlmm.runtime.errors import Fenced, LogChanged
+from mlmm.runtime.processor import State
+from mlmm.runtime.scripts import Script
+from mlmm.runtime.store import LAYOUT, Keys, RedisLike, iter_hash
+
+__all__ = ["Claim", "Log", "check", "claim", "load", "renew"]
+
+# The same test stands before a claim and in the check of one that is held.
+_SAME_LOG = """
+local m = redis.call('HMGET', KEYS[1], 'rev', 'offset', 'epoch', 'topic_id', 'partitions', 'log_time', 'layout')
+local token, topic_id, partitions, first, last, layout = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+if m[7] and tonumber(m[7]) > tonumber(layout) then return {'layout', m[7]} end
+if m[4] and m[4] ~= '' and topic_id ~= '' and m[4] ~= topic_id then return {'topic_id', m[4]} end
+if m[5] and m[5] ~= partitions then return {'partitions', m[5]} end
+if m[2] and tonumber(m[2]) > tonumber(last) then return {'short', m[2]} end
+"""
+_CHECK = Script(_SAME_LOG + "return {'ok'}")
+_CLAIM = Script(
+    _SAME_LOG
+    + """
+local rev = (tonumber(m[1]) or 0) + 1
+local offset, epoch, log_time = m[2] or first, m[3] or '0', m[6] or '0'
+if topic_id == '' then topic_id = m[4] or '' end
+redis.call('HSET', KEYS[1], 'token', token, 'rev', rev, 'offset', offset, 'epoch', epoch, 'topic_id', topic_id,
+           'partitions', partitions, 'log_time', log_time, 'layout', layout)
+return {'ok', rev, offset, epoch, log_time}
+"""
+)
+
+_RENEW = Script("""
+local m = redis.call('HMGET', KEYS[1], 'token', 'rev', 'offset')
+if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return {'fenced'} end
+return {'ok', m[3]}
+""")
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What Kafka says of one input partition."""
+
+    topic: str
+    """Full name."""
+    partition: int
+    topic_id: str
+    """Kafka's id of the topic, which a topic made anew does not share; empty where the broker does not tell."""
+    partitions: int
+    """Partitions of the topic."""
+    first: int
+    """Offset of the oldest record that is left."""
+    end: int
+    """Offset that the next record will have."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The right to write one partition's state, until someone else claims it."""
+
+    token: str
+    rev: int
+    offset: int
+    """Next offset to be read."""
+    epoch: int
+    """First part of each ``sequence``; rises only with ``mlmm topics adopt``."""
+    log_time: int
+    """Latest log time that the state has seen, in microseconds."""
+
+
+def claim(redis: RedisLike, keys: Keys, log: Log, *, token: Callable[[], str] = lambda: secrets.token_hex(16)) -> Claim:
+    """Claim one partition.
+
+    Parameters
+    ----------
+    redis : RedisLike
+        The store.
+    keys : Keys
+        Of the partition.
+    log : Log
+        What Kafka says of it now; a state that has no offset yet begins at its first record.
+    token : Callable
+        Draws the token.
+
+    Raises
+    ------
+    LogChanged
+        The state was made from another log: the topic was made anew, has another number of partitions, or ends before
+        the stored offset. Going on would ignore new data in silence.
+    """
+    drawn = token()
+    rev, offset, epoch, log_time = _ask(_CLAIM, redis, keys, log, drawn)
+    return Claim(token=drawn, rev=rev, offset=offset, epoch=epoch, log_time=log_time)
+
+
+def check(redis: RedisLike, keys: Keys, log: Log) -> None:
+    """Raise `LogChanged` where the state was made from another log; claims nothing."""
+    _ask(_CHECK, redis, keys, log, "")
+
+
+def _ask(script: Script, redis: RedisLike, keys: Keys, log: Log, token: str) -> list[int]:
+    answer, *rest = script(redis, (keys.meta,), [token, log.topic_id, log.partitions, log.first, log.end, LAYOUT])
+    if answer != b"ok":
+        raise LogChanged(_changed(answer.decode(), rest[0].decode(), log))
+    return [int(each) for each in rest]
+
+
+def _changed(what: str, stored: str, log: Log) -> str:
+    place = f"{log.topic}[{log.partition}]"
+    adopt = f"run `mlmm topics adopt {log.topic}` to go on with the log as it is now"
+    if what == "topic_id":
+        return f"{place}: the state was made from the topic with id {stored}, which is now {log.topic_id}: {adopt}"
+    if what == "partitions":
+        return (
+            f"{place}: the state was made from {stored} partitions, the topic now has {log.partitions}, so keys lie "
+            f"elsewhere: run `mlmm topics repartition {log.topic}`"
+        )
+    if what == "short":
+        return f"{place}: the log ends at offset {log.end}, before {stored} where the state goes on: {adopt}"
+    return f"{place}: the state's layout is {stored}, this version reads {LAYOUT}: upgrade the workers first"
+
+
+def renew(redis: RedisLike, keys: Keys, held: Claim) -> int:
+    """Return the stored offset if the claim still holds; raises `Fenced` otherwise."""
+    answer, *rest = _RENEW(redis, (keys.meta,), [held.token, held.rev])
+    if answer != b"ok":
+        raise Fenced(f"{keys.meta}: someone else claimed it after rev {held.rev}")
+    return int(rest[0])
+
+
+def load(redis: RedisLike, keys: Keys, state: State) -> int:
+    """Load all cells into an empty state, in chunks; returns how many bytes they have."""
+    size = 0
+    for chunk in iter_hash(redis, keys.cells):
+        size += sum(len(cell) + len(value) for cell, value in chunk)
+        state.load(chunk)
+    return size

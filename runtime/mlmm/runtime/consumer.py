@@ -1,0 +1,210 @@
+"""Faust's side of the harness: membership, assignment, rebalance and flow, and nothing else of it.
+
+The private surface that is used, pinned in ``pyproject.toml`` and held by a contract test:
+
+- Faust: ``App._new_transport``, ``App._create_directories``, ``Consumer.perform_seek``, ``Consumer._drain_messages``,
+  ``Consumer._thread`` (``getmany``, ``seek_wait``, ``highwaters``, ``earliest_offsets``, ``call_thread``,
+  ``_ensure_consumer``), ``Consumer._read_offset``, ``Consumer._committed_offset``;
+- aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``).
+
+Claiming happens in `perform_seek`: Faust resumes the flow before it calls ``on_partitions_assigned``, and whatever came
+in between would be lost. Whole polls are taken in `_drain_messages`: streams and agents cost fifty times as much a
+record, and acknowledge what they did not process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import faust
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from mlmm.runtime.claims import Log
+from mlmm.runtime.errors import MlmmError
+from mlmm.runtime.harness.engine import Engine
+from mlmm.runtime.harness.kafka_side import Place
+
+__all__ = ["Consumer", "HarnessApp", "Identities", "NotAMember"]
+
+logger = logging.getLogger(__name__)
+
+Identities = Callable[[Iterable[str]], Awaitable[Mapping[str, tuple[str, int]]]]
+"""Full topic names → (Kafka's topic id or an empty text, number of partitions)."""
+ADVISE_TIMEOUT = 5.0
+HEARTBEAT_TRIES = 5
+HEARTBEAT_PAUSE = 0.3
+
+
+class NotAMember(MlmmError):  # noqa: N818 - named like the other errors of ours
+    """The coordinator does not take our heartbeats: whoever it takes for the owner may be another process."""
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer, with claims in Redis instead of committed offsets, and whole polls instead of streams."""
+
+    app: "HarnessApp"
+
+    async def perform_seek(self) -> None:
+        """Claim and load every assigned partition, then seek to the offsets that Redis holds.
+
+        Called before the flow resumes, after each rebalance. A zombie that wakes with an old assignment would fence the
+        true owner, so a claim comes only after a heartbeat that the coordinator accepted.
+        """
+        engine = self.app.engine
+        try:
+            places = {Place(tp.topic, tp.partition) for tp in self.assignment()}
+            if places:
+                await self._heartbeat()
+            await engine.claim(places, self)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.app.fail(error)
+            raise
+
+    async def _drain_messages(self, fetcher: Any) -> None:  # noqa: ARG002 - Faust's signature
+        try:
+            await self.app.engine.run(self)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if self.app.engine.stopping and isinstance(error, self.consumer_stopped_errors):
+                return
+            self.app.fail(error)
+            raise
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish the commit in flight before anyone else may claim; then let Faust go on."""
+        self.stop_flow()
+        try:
+            await self.app.engine.release()
+        except Exception as error:
+            self.app.fail(error)
+            raise
+        await super().on_partitions_revoked(revoked)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust looks for streams that are slow, and there are none; `Watch` looks for stalls."""
+
+    # --- what the engine asks (`kafka_side.Input`) ----- -------------------------------------------------------------
+
+    async def fetch(self, active: set[Place], seconds: float) -> Mapping[Any, Sequence[Any]]:
+        """Whole polls; nothing while a rebalance goes on."""
+        if not self.flow_active:
+            await self.wait_first(self.can_resume_flow, timeout=seconds)
+            if not self.flow_active:
+                return {}
+        polled: Mapping[Any, Sequence[Any]] = await self._thread.getmany(active, seconds)
+        return polled if self.flow_active else {}
+
+    async def seek(self, offsets: Mapping[Place, int]) -> None:
+        """Seek, and tell Faust where it stands."""
+        if not offsets:
+            return
+        await self._thread.seek_wait({TopicPartition(*place): offset for place, offset in offsets.items()})
+        for place, offset in offsets.items():
+            self._read_offset[TP(*place)] = self._committed_offset[TP(*place)] = offset
+
+    async def logs(self, places: Iterable[Place]) -> dict[Place, Log]:
+        """Ask Kafka."""
+        wanted = [TopicPartition(*place) for place in places]
+        if not wanted:
+            return {}
+        identities = await self.app.identities({each.topic for each in wanted})
+        first = await self._thread.earliest_offsets(*wanted)
+        end = await self._thread.highwaters(*wanted)
+        return {
+            Place(*tp): Log(
+                topic=tp.topic,
+                partition=tp.partition,
+                topic_id=identities[tp.topic][0],
+                partitions=identities[tp.topic][1],
+                first=first[tp],
+                end=end[tp],
+            )
+            for tp in wanted
+        }
+
+    async def advise(self, offsets: Mapping[Place, int]) -> None:
+        """Commit to the group: advice for lag tools, so a failure is worth a line at most."""
+        advice = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+        if not advice:
+            return
+        try:
+            async with asyncio.timeout(ADVISE_TIMEOUT):
+                await self._thread.call_thread(self._thread._ensure_consumer().commit, advice)  # noqa: SLF001 - see above
+        except (KafkaError, TimeoutError) as error:
+            logger.info("offset not advised", extra={"error": repr(error)})
+
+    def end(self, place: Place) -> int | None:
+        """End of the log as of the last fetch."""
+        tp = TopicPartition(*place)
+        found: int | None = self._thread.highwater(tp) if tp in self._thread.assignment() else None
+        return found
+
+    async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        """End of each log, asked of Kafka."""
+        wanted = [TopicPartition(*place) for place in places]
+        found = await self._thread.highwaters(*wanted) if wanted else {}
+        return {Place(*tp): end for tp, end in found.items()}
+
+    # --- what the watch asks ---------------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001 - see above
+        for _ in range(HEARTBEAT_TRIES):
+            if await self._thread.call_thread(coordinator._do_heartbeat):  # noqa: SLF001 - see above
+                return
+            await asyncio.sleep(HEARTBEAT_PAUSE)
+        raise NotAMember("the coordinator accepts no heartbeat of this worker: not claiming")
+
+    def group_error(self) -> BaseException | None:
+        """The fatal error of the group, with which Faust would sit there alive and idle."""
+        try:
+            coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001 - see above
+        except faust.exceptions.ConsumerNotStarted:
+            return None
+        pending: BaseException | None = coordinator._pending_exception  # noqa: SLF001 - see above
+        if pending is not None:
+            return pending
+        task = coordinator._coordination_task  # noqa: SLF001 - see above
+        if task is not None and task.done() and not task.cancelled():
+            ended: BaseException | None = task.exception()
+            return ended or MlmmError("the group's coordination ended")
+        return None
+
+
+class _Transport(driver.Transport):
+    Consumer = Consumer
+
+
+class HarnessApp(faust.App):
+    """A Faust app that runs an engine.
+
+    Parameters
+    ----------
+    engine : Engine
+        What runs.
+    identities : Identities
+        Asks for topic ids and partition counts.
+    fail : Callable
+        Called with what ends the process.
+    """
+
+    def __init__(
+        self, *args: Any, engine: Engine, identities: Identities, fail: Callable[[BaseException], None], **kwargs: Any
+    ) -> None:
+        self.engine = engine
+        self.identities = identities
+        self.fail = fail
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Leave no folders: there are no tables."""

@@ -1,0 +1,101 @@
+"""Claiming partitions and loading their states."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from mlmm.runtime import claims, outbox
+from mlmm.runtime.claims import Log
+from mlmm.runtime.errors import Fenced
+from mlmm.runtime.harness.kafka_side import Place
+from mlmm.runtime.harness.partition import Partition
+from mlmm.runtime.harness.patience import Patience
+from mlmm.runtime.metrics import Metrics
+from mlmm.runtime.processor import Processor, State
+from mlmm.runtime.sequence import Seen, source
+from mlmm.runtime.store import Keys, RedisLike, iter_hash
+
+__all__ = ["WORKER_MADE", "Claimer"]
+
+logger = logging.getLogger(__name__)
+
+WORKER_MADE = frozenset({"findings"})
+"""Inputs that other workers make, with a ``sequence``: what was seen before is dropped."""
+
+
+class Claimer:
+    """Makes `Partition` objects out of what lies in Redis. Blocks: runs in the thread of commits.
+
+    Parameters
+    ----------
+    processors : Mapping
+        Full name of each input topic → its processor.
+    deployment : str
+        First part of keys and of ``ce_source``.
+    redis : RedisLike
+        The store.
+    patience : Patience
+        Tries a call again while Redis is away; each call may be repeated.
+    metrics : Metrics
+        Where it counts.
+    """
+
+    def __init__(
+        self,
+        processors: Mapping[str, Processor],
+        *,
+        deployment: str,
+        redis: RedisLike,
+        patience: Patience,
+        metrics: Metrics,
+    ) -> None:
+        self._processors, self._deployment, self._redis = processors, deployment, redis
+        self._patience, self._metrics = patience, metrics
+
+    def claim(self, place: Place, log: Log) -> Partition:
+        """Claim a partition and load it; raises `LogChanged` where its state was made from another log."""
+        processor = self._processors[place.topic]
+        keys = Keys.of(self._deployment, processor.name, place.partition)
+        redis, again = self._redis, self._patience
+        begun = time.perf_counter()
+        held = again(lambda: claims.claim(redis, keys, log))
+        state, size = again(lambda: self._load(keys, processor))
+        seen = again(lambda: self._seen(keys)) if processor.input in WORKER_MADE else None
+        entries = again(lambda: outbox.read(redis, keys))
+        partition = Partition(
+            processor,
+            place.topic,
+            place.partition,
+            log.partitions,
+            keys=keys,
+            source=source(self._deployment, processor.name, place.topic, place.partition),
+            claim=held,
+            state=state,
+            seen=seen,
+            metrics=self._metrics.of(processor.name, place.partition),
+        )
+        partition.pending.extend(entries)
+        self._metrics.claims += 1
+        extra = {**place._asdict(), "rev": held.rev, "offset": held.offset, "state_bytes": size, "outbox": len(entries)}
+        logger.info("partition claimed", extra={**extra, "seconds": round(time.perf_counter() - begun, 3)})
+        return partition
+
+    def still_held(self, partition: Partition) -> bool:
+        """Whether the claim holds and Redis stands where memory does."""
+        try:
+            stored = self._patience(lambda: claims.renew(self._redis, partition.keys, partition.claim))
+        except Fenced:
+            return False
+        return stored == partition.committed == partition.offset
+
+    def check(self, partition: Partition, log: Log) -> None:
+        """Raise `LogChanged` where the log is no longer the one that the state was made from."""
+        self._patience(lambda: claims.check(self._redis, partition.keys, log))
+
+    def _load(self, keys: Keys, processor: Processor) -> tuple[State, int]:
+        # A try that Redis leaves half way is followed by one into an empty state.
+        state = processor.state()
+        return state, claims.load(self._redis, keys, state)
+
+    def _seen(self, keys: Keys) -> Seen:
+        return Seen({source: last for chunk in iter_hash(self._redis, keys.seen) for source, last in chunk})

@@ -1,0 +1,132 @@
+"""One claimed input partition: its state in memory, and what was committed of it."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from mlmm.runtime import outbox, sequence
+from mlmm.runtime.claims import Claim
+from mlmm.runtime.commits import Commit
+from mlmm.runtime.harness.intake import GapRule, Placement, records_of
+from mlmm.runtime.metrics import PartitionMetrics
+from mlmm.runtime.processor import Processor, State
+from mlmm.runtime.store import Keys
+
+__all__ = ["Partition"]
+
+
+class Partition:
+    """One claimed input partition.
+
+    Parameters
+    ----------
+    processor : Processor
+        What runs on it.
+    topic : str
+        Full name of the input topic.
+    number : int
+        Number of the partition.
+    partitions : int
+        Partitions of the topic.
+    keys : Keys
+        Where it lies in Redis.
+    source : str
+        ``ce_source`` of its outputs.
+    claim : Claim
+        The right to write it.
+    state : State
+        Loaded.
+    seen : Seen or None
+        For inputs that workers make.
+    metrics : PartitionMetrics
+        Where it counts.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        topic: str,
+        number: int,
+        partitions: int,
+        *,
+        keys: Keys,
+        source: str,
+        claim: Claim,
+        state: State,
+        seen: sequence.Seen | None,
+        metrics: PartitionMetrics,
+    ) -> None:
+        self.processor, self.topic, self.number = processor, topic, number
+        self.keys, self.source, self.claim, self.state, self.metrics = keys, source, claim, state, metrics
+        self.offset = claim.offset
+        """Next offset to be read: ahead of Redis while a commit is on its way."""
+        self.committed = claim.offset
+        self.log_time = claim.log_time
+        self.gaps = GapRule()
+        self.lower = 0
+        """Times in a row that the log gave offsets from before the next one."""
+        self.pending: deque[bytes] = deque()
+        """Committed outputs that are not popped from the outbox yet."""
+        self._placement = Placement(number, partitions)
+        self._seen = seen
+        self._polls = 0
+        self.deadline = state.deadline()
+        """As of the last fold: the state itself belongs to the thread that folds."""
+        self.counters = dict(state.counters())
+        metrics.position = claim.offset
+
+    def fold(self, fetched: Sequence[Any], gap: int) -> Commit:
+        """Process what was fetched (at least one record, in order) and say what is to be committed.
+
+        The state in memory runs ahead of the commit. That is safe since a commit that fails ends the process.
+        """
+        begun = time.perf_counter()
+        records = records_of(fetched, self.log_time)
+        expected, self.offset, self.log_time = self.offset, records[-1].offset + 1, records[-1].log_time
+        metrics = self.metrics
+        metrics.records += len(records)
+        metrics.polls += 1
+        metrics.gaps += gap
+        metrics.position = self.offset
+        if self._seen:
+            came = len(records)
+            records = self._seen.fresh(records)
+            metrics.duplicates += came - len(records)
+        records, outputs = self._placement.split(records)
+        metrics.misplaced += len(outputs)
+        caused = self.state.process(records)
+        outputs = sorted([*caused, *outputs], key=lambda output: output.offset) if outputs else caused
+        entries = [
+            outbox.encode(number, output, self.processor.input, self.number)
+            for number, output in sequence.numbered(outputs, self.claim.epoch)
+        ]
+        metrics.outputs += len(entries)
+        self._polls += 1
+        change = Commit(
+            id=f"{self.claim.token}:{self._polls}",
+            expected=expected,
+            offset=self.offset,
+            log_time=self.log_time,
+            cells=self.state.changed(),
+            outputs=entries,
+            seen=self._seen.changed() if self._seen else {},
+        )
+        self.deadline = self.state.deadline()
+        self.counters = dict(self.state.counters())
+        metrics.process_seconds += time.perf_counter() - begun
+        return change
+
+    def committed_to(self, change: Commit, seconds: float) -> None:
+        """Take note that Redis holds a commit."""
+        self.committed = change.offset
+        self.pending.extend(change.outputs)
+        metrics = self.metrics
+        metrics.commits += 1
+        metrics.commit_seconds += seconds
+        metrics.commit_bytes += change.size()
+        metrics.outbox = len(self.pending)
+        metrics.last_commit = time.monotonic()
+
+    def __str__(self) -> str:
+        return f"{self.processor.name} {self.topic}[{self.number}]"

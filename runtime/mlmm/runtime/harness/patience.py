@@ -1,0 +1,78 @@
+"""Redis away: pause and try again, with a bound; then the process ends and says so."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlmm.runtime.errors import ServiceUnavailable
+
+__all__ = ["Patience"]
+
+T = TypeVar("T")
+
+
+class Patience:
+    """Tries calls to Redis again while it is away.
+
+    Parameters
+    ----------
+    give_up_after : float
+        Seconds for which one call is tried.
+    address : str
+        Where Redis is, without credentials, for the error.
+    on_retry : Callable
+        Called before each further try with the error.
+    """
+
+    _FIRST, _LONGEST = 0.05, 2.0
+
+    def __init__(self, give_up_after: float, address: str, on_retry: Callable[[Exception], None]) -> None:
+        self._give_up_after = give_up_after
+        self._address = address
+        self._on_retry = on_retry
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Let waiting calls fail now: the process is ending for another reason."""
+        self._closed.set()
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Run a call that may be repeated without harm: a claim, a read, a commit with its id, a pop by name.
+
+        Raises
+        ------
+        ServiceUnavailable
+            Redis stayed away, or would not take writes (out of memory, read-only, loading).
+        """
+        from redis import exceptions  # noqa: PLC0415 - this module loads without redis
+
+        deadline = time.monotonic() + self._give_up_after
+        pause = self._FIRST
+        while True:
+            try:
+                return call()
+            except exceptions.AuthenticationError as error:
+                raise ServiceUnavailable(
+                    "Redis", self._address, "it refused the logon", remedy="Check username and password in [redis]"
+                ) from error
+            except (
+                exceptions.ConnectionError,
+                exceptions.TimeoutError,
+                exceptions.BusyLoadingError,
+                exceptions.ReadOnlyError,
+            ) as error:
+                cause: Exception = error
+            except exceptions.ResponseError as error:
+                if not str(error).startswith(("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")):
+                    raise
+                cause = error
+            self._on_retry(cause)
+            if time.monotonic() + pause > deadline or self._closed.wait(pause):
+                raise ServiceUnavailable(
+                    "Redis",
+                    self._address,
+                    f"away for {self._give_up_after:g} s: {cause}",
+                    remedy="The worker ends without acknowledging; nothing is lost. Start Redis, then the worker",
+                ) from cause
+            pause = min(pause * 2, self._LONGEST)

@@ -1,0 +1,99 @@
+"""``sequence`` and ``ce_source`` of what workers put out, and the dropping of what was already seen.
+
+A sequence is (epoch, input offset, index among that record's outputs). It is a function of the input log alone, so a
+replay repeats it; a counter would fall behind after a rollback and swallow real alarms. Written in fixed width, its
+order as text is its order as numbers, as CloudEvents' ``sequence`` extension asks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlmm.events.headers import header
+from mlmm.runtime.processor import Output, Record
+
+__all__ = ["WIDTH", "Seen", "encode", "numbered", "parse", "source"]
+
+WIDTH = 33
+"""Bytes of a sequence: epoch (6 digits), offset (19: a signed 64-bit integer), index (6), two dots."""
+INDEX_LIMIT = 1_000_000
+
+
+def encode(epoch: int, offset: int, index: int) -> bytes:
+    """Write a sequence; ``ValueError`` where a part does not fit."""
+    written = b"%06d.%019d.%06d" % (epoch, offset, index)
+    if len(written) != WIDTH or min(epoch, offset, index) < 0:
+        raise ValueError(f"sequence ({epoch}, {offset}, {index}) does not fit: at most 6, 19 and 6 digits")
+    return written
+
+
+def parse(written: bytes) -> tuple[int, int, int]:
+    """Read a sequence; ``ValueError`` where it is none."""
+    parts = written.split(b".")
+    if len(written) != WIDTH or len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"{written!r} is not a sequence (epoch.offset.index in fixed width)")
+    epoch, offset, index = map(int, parts)
+    return epoch, offset, index
+
+
+def source(deployment: str, processor: str, topic: str, partition: int) -> str:
+    """``ce_source`` of what a processor puts out for one input partition (``topic``: its full name)."""
+    return f"{deployment}/{processor}/{topic}/{partition}"
+
+
+def numbered(outputs: Iterable[Output], epoch: int) -> list[tuple[bytes, Output]]:
+    """Give each output its sequence.
+
+    Parameters
+    ----------
+    outputs : iterable of Output
+        Of one poll, ordered by input offset; all outputs of a record are among them.
+    epoch : int
+        The partition's epoch.
+    """
+    made: list[tuple[bytes, Output]] = []
+    offset, index = -1, 0
+    for output in outputs:
+        if output.offset == offset:
+            index += 1
+        elif output.offset > offset:
+            offset, index = output.offset, 0
+        else:
+            raise ValueError(f"output {output.id!r} of offset {output.offset} follows one of offset {offset}")
+        made.append((encode(epoch, offset, index), output))
+    return made
+
+
+class Seen:
+    """The last sequence of each ``ce_source`` in one input partition.
+
+    A record that is not higher was seen before: a worker that died between sending and trimming its outbox, or one that
+    replays after a rollback, sends again what it had sent. Gaps are normal. Records without a sequence (not made by
+    workers) pass.
+
+    Parameters
+    ----------
+    last : Mapping[bytes, bytes], optional
+        Source → sequence, as stored.
+    """
+
+    def __init__(self, last: Mapping[bytes, bytes] | None = None) -> None:
+        self._last = dict(last or {})
+        self._changed: dict[bytes, bytes] = {}
+
+    def fresh(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that were not seen before, in order."""
+        return [record for record in records if self._is_fresh(record)]
+
+    def _is_fresh(self, record: Record) -> bool:
+        sequence = header(record.headers, "ce_sequence")
+        origin = header(record.headers, "ce_source")
+        if sequence is None or origin is None or len(sequence) != WIDTH:
+            return True
+        if sequence <= self._last.get(origin, b""):
+            return False
+        self._last[origin] = self._changed[origin] = sequence
+        return True
+
+    def changed(self) -> dict[bytes, bytes]:
+        """Return what changed since the last call, to be committed with the state."""
+        changed, self._changed = self._changed, {}
+        return changed
