@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .adwin import ADWIN
+    from .adwin_bank import ADWINBank
     from .adwin_kernels import (
         ADWIN_LEVELS,
         LARGEST,
@@ -14,15 +16,17 @@ if TYPE_CHECKING:
         adwin_arrays,
         adwin_estimation,
         adwin_grow,
-        adwin_pack,
-        adwin_packed_size,
         adwin_push,
         adwin_reset,
-        adwin_unpack,
+        adwin_take,
         usable,
     )
+    from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
     from .compiled import kernel
+    from .detector import Detector
     from .packing import get_f64, get_u32, put_f64, put_u32
+    from .page_hinkley import PageHinkley
+    from .page_hinkley_bank import PageHinkleyBank
     from .page_hinkley_kernels import (
         BOTH,
         DOWN,
@@ -36,17 +40,24 @@ if TYPE_CHECKING:
         page_hinkley_push,
         page_hinkley_reset,
         page_hinkley_since,
+        page_hinkley_take,
         page_hinkley_unpack,
     )
+    from .registry import detector_names, find_detector
 
 __all__ = [
+    "ADWIN",
     "ADWIN_LEVELS",
     "BOTH",
     "DOWN",
     "LARGEST",
     "UP",
+    "ADWINBank",
     "AdwinArrays",
+    "Detector",
+    "PageHinkley",
     "PageHinkleyArrays",
+    "PageHinkleyBank",
     "adwin_arrays",
     "adwin_estimation",
     "adwin_grow",
@@ -54,7 +65,10 @@ __all__ = [
     "adwin_packed_size",
     "adwin_push",
     "adwin_reset",
+    "adwin_take",
     "adwin_unpack",
+    "detector_names",
+    "find_detector",
     "get_f64",
     "get_u32",
     "kernel",
@@ -66,24 +80,62 @@ __all__ = [
     "page_hinkley_push",
     "page_hinkley_reset",
     "page_hinkley_since",
+    "page_hinkley_take",
     "page_hinkley_unpack",
     "put_f64",
     "put_u32",
     "usable",
 ]
 
-_MODULES = ("compiled", "packing", "adwin_kernels", "page_hinkley_kernels")
+_HOME = {
+    "ADWIN": "adwin",
+    "ADWINBank": "adwin_bank",
+    "ADWIN_LEVELS": "adwin_kernels",
+    "LARGEST": "adwin_kernels",
+    "AdwinArrays": "adwin_kernels",
+    "adwin_arrays": "adwin_kernels",
+    "adwin_estimation": "adwin_kernels",
+    "adwin_grow": "adwin_kernels",
+    "adwin_push": "adwin_kernels",
+    "adwin_reset": "adwin_kernels",
+    "adwin_take": "adwin_kernels",
+    "usable": "adwin_kernels",
+    "adwin_pack": "adwin_packing",
+    "adwin_packed_size": "adwin_packing",
+    "adwin_unpack": "adwin_packing",
+    "kernel": "compiled",
+    "Detector": "detector",
+    "get_f64": "packing",
+    "get_u32": "packing",
+    "put_f64": "packing",
+    "put_u32": "packing",
+    "PageHinkley": "page_hinkley",
+    "PageHinkleyBank": "page_hinkley_bank",
+    "BOTH": "page_hinkley_kernels",
+    "DOWN": "page_hinkley_kernels",
+    "UP": "page_hinkley_kernels",
+    "PageHinkleyArrays": "page_hinkley_kernels",
+    "page_hinkley_arrays": "page_hinkley_kernels",
+    "page_hinkley_direction": "page_hinkley_kernels",
+    "page_hinkley_grow": "page_hinkley_kernels",
+    "page_hinkley_pack": "page_hinkley_kernels",
+    "page_hinkley_packed_size": "page_hinkley_kernels",
+    "page_hinkley_push": "page_hinkley_kernels",
+    "page_hinkley_reset": "page_hinkley_kernels",
+    "page_hinkley_since": "page_hinkley_kernels",
+    "page_hinkley_take": "page_hinkley_kernels",
+    "page_hinkley_unpack": "page_hinkley_kernels",
+    "detector_names": "registry",
+    "find_detector": "registry",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        for module in _MODULES:
-            loaded = import_module(f".{module}", __name__)
-            if name in loaded.__all__:
-                value: object = getattr(loaded, name)
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

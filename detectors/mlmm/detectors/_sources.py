@@ -1,8 +1,8 @@
 """A digest of the source that a compiled kernel is made from.
 
-Numba's cache looks at the file of the function it caches and at no other. A kernel that inlines another module's kernel, or
-freezes another module's constant, would be loaded stale after an upgrade. So the digest here covers every module of ours that
-the kernel's module mentions, and what those mention, to the end.
+Numba's cache looks at the file of the function it caches and at no other. A kernel that inlines another module's
+kernel, or freezes another module's constant, would be loaded stale after an upgrade. So the digest here covers every
+module of ours that the kernel's module mentions, and what those mention, to the end.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from pathlib import Path
 
 __all__ = ["source_digest"]
 
-# A mention anywhere in the text counts, also in strings and lazy facades: too many files cost a compilation, one too few
-# costs a wrong result.
+# A mention anywhere in the text counts, also in strings and lazy facades: too many files cost a compilation, one too
+# few costs a wrong result.
 _MENTION = re.compile(rb"\bmlmm(?:\.\w+)+")
 _FROM = re.compile(rb"^\s*from\s+(mlmm(?:\.\w+)*)\s+import\s+(\([^)]*\)|[^\n]*)", re.MULTILINE)
 _RELATIVE = re.compile(rb"^\s*from\s+(\.+)([\w.]*)\s+import\s+(\([^)]*\)|[^\n]*)", re.MULTILINE)

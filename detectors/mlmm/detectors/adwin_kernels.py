@@ -1,19 +1,20 @@
 """ADWIN for many series as a structure of arrays, for use inside other kernels.
 
-Row `i` of every array is one series; its state is a function of its values in order alone. The arithmetic keeps the order of
-operations of river 0.26.1, so that alarms, width and sums are equal to the last bit.
+Row `i` of every array is one series; its state is a function of its values in order alone. The arithmetic keeps the
+order of operations of river 0.26.1, so that alarms, width and sums are equal to the last bit.
 
-Source: Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007; variances merged as in Babcock
-et al., "Maintaining variance and k-medians over data stream windows", PODS 2003.
+Source: Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007; variances merged as in
+Babcock et al., "Maintaining variance and k-medians over data stream windows", PODS 2003.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .compiled import kernel
-from .packing import get_f64, get_u32, put_f64, put_u32
 
 __all__ = [
     "ADWIN_LEVELS",
@@ -22,11 +23,9 @@ __all__ = [
     "adwin_arrays",
     "adwin_estimation",
     "adwin_grow",
-    "adwin_pack",
-    "adwin_packed_size",
     "adwin_push",
     "adwin_reset",
-    "adwin_unpack",
+    "adwin_take",
     "usable",
 ]
 
@@ -35,9 +34,8 @@ ADWIN_LEVELS = 40
 LARGEST = 1e100
 """A value beyond this is missing to us: its square, or the sum of many, could overflow and leave a detector deaf."""
 
-_FIXED = 8 + 8 + 4 + 1 + 1
-# The quick test of a cut compares rounded figures with rounded figures. 8 ulp of the summands bounds what the subtraction of
-# two means may have lost; 1e-9 is far more than all other roundings together.
+# The quick test of a cut compares rounded figures with rounded figures. 8 ulp of the summands bounds what the
+# subtraction of two means may have lost; 1e-9 is far more than all other roundings together.
 _ULPS = 8.0 * 2.0**-52
 _SURE = 1.0 - 1e-9
 
@@ -45,27 +43,27 @@ _SURE = 1.0 - 1e-9
 class AdwinArrays(NamedTuple):
     """The state of many ADWINs.
 
-    Buckets of 2**level values lie oldest first. Levels are the outermost axis, so that memory of levels that no series has
-    reached is never touched.
+    Buckets of 2**level values lie oldest first. Levels are the outermost axis, so that memory of levels that no series
+    has reached is never touched.
     """
 
-    totals: np.ndarray
+    totals: npt.NDArray[np.float64]
     """float64 [levels, capacity, max_buckets + 1]: sum of each bucket."""
-    variances: np.ndarray
+    variances: npt.NDArray[np.float64]
     """float64, the same shape: sum of squared deviations from the mean of each bucket; level 0 holds zeros."""
-    counts: np.ndarray
+    counts: npt.NDArray[np.uint8]
     """uint8 [capacity, levels]: buckets in use."""
-    levels: np.ndarray
+    levels: npt.NDArray[np.int64]
     """int64 [capacity]: levels in use, at least 1."""
-    width: np.ndarray
+    width: npt.NDArray[np.float64]
     """float64 [capacity]: values in the window."""
-    total: np.ndarray
+    total: npt.NDArray[np.float64]
     """float64 [capacity]: their sum."""
-    variance: np.ndarray
+    variance: npt.NDArray[np.float64]
     """float64 [capacity]: their sum of squared deviations (as river's `variance`)."""
-    ticks: np.ndarray
+    ticks: npt.NDArray[np.int64]
     """int64 [capacity]: values since the window was last tested."""
-    drifted: np.ndarray
+    drifted: npt.NDArray[np.bool_]
     """bool [capacity]: the last value raised an alarm; the next one starts afresh."""
 
 
@@ -85,6 +83,11 @@ def adwin_arrays(capacity: int, max_buckets: int = 5) -> AdwinArrays:
     )
 
 
+def _per_series(new: AdwinArrays, old: AdwinArrays) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Pairs of the arrays whose first axis is the series."""
+    return zip(new[2:], old[2:], strict=True)
+
+
 def adwin_grow(arrays: AdwinArrays, capacity: int) -> AdwinArrays:
     """Copy into arrays of a larger capacity; what is added is empty."""
     old = len(arrays.levels)
@@ -92,9 +95,20 @@ def adwin_grow(arrays: AdwinArrays, capacity: int) -> AdwinArrays:
     used = int(arrays.levels.max(initial=1))
     grown.totals[:used, :old] = arrays.totals[:used]
     grown.variances[:used, :old] = arrays.variances[:used]
-    for new, before in zip(grown[2:], arrays[2:], strict=True):
+    for new, before in _per_series(grown, arrays):
         new[:old] = before
     return grown
+
+
+def adwin_take(arrays: AdwinArrays, series: npt.NDArray[np.int64]) -> AdwinArrays:
+    """Copy the named series, in that order."""
+    taken = adwin_arrays(len(series), arrays.totals.shape[2] - 1)
+    used = int(arrays.levels.max(initial=1))
+    taken.totals[:used] = arrays.totals[:used, series]
+    taken.variances[:used] = arrays.variances[:used, series]
+    for new, before in _per_series(taken, arrays):
+        new[:] = before[series]
+    return taken
 
 
 @kernel
@@ -125,12 +139,12 @@ def adwin_estimation(arrays: AdwinArrays, i: int) -> float:
 
 
 @kernel(inline=True)
-def adwin_push(
+def adwin_push(  # noqa: PLR0917 - kernels are called by position
     arrays: AdwinArrays, i: int, x: float, delta: float, clock: int, min_window: int, grace: int, max_buckets: int
 ) -> bool:
     """Add a value to series `i`; say whether the window was cut: the mean has changed.
 
-    After an alarm `width` is the length of the newer part, which is an estimate of how many values ago the change was. It stays
+    After an alarm `width` is the length of the newer part, an estimate of how many values ago the change was. It stays
     readable until the next value, which starts an empty window, as in river.
 
     Parameters
@@ -190,14 +204,15 @@ def _compress(arrays: AdwinArrays, i: int, max_buckets: int) -> None:
     """Merge the two oldest buckets of each level that is over-full into one of the next level."""
     level = 0
     size = 1.0
+    inverse = 1.0
     while True:
         if level + 1 == ADWIN_LEVELS:
             _forget_oldest(arrays, i)
             return
         first = arrays.totals[level, i, 0]
         second = arrays.totals[level, i, 1]
-        # The size is a power of two: its reciprocal is exact, and the product is what the division gives.
-        gap = first * (1.0 / size) - second * (1.0 / size)
+        # The size is a power of two: its inverse is exact, and the product is what the division gives.
+        gap = first * inverse - second * inverse
         merged = arrays.variances[level, i, 0] + arrays.variances[level, i, 1] + size * 0.5 * gap * gap
         for k in range(max_buckets - 1):
             arrays.totals[level, i, k] = arrays.totals[level, i, k + 2]
@@ -207,6 +222,7 @@ def _compress(arrays: AdwinArrays, i: int, max_buckets: int) -> None:
         arrays.counts[i, level] = np.uint8(max_buckets - 1)
         level += 1
         size *= 2.0
+        inverse *= 0.5
         if level == arrays.levels[i]:
             arrays.levels[i] = level + 1
         count = np.int64(arrays.counts[i, level])
@@ -277,92 +293,3 @@ def _cut_found(arrays: AdwinArrays, i: int, delta: float, min_window: int) -> bo
             if radicand >= 0.0 and abs(u0 / n0 - u1 / n1) > math.sqrt(radicand) + 2.0 / 3.0 * prime * recip:
                 return True
     return False
-
-
-@kernel
-def adwin_packed_size(arrays: AdwinArrays, i: int) -> int:
-    """Bytes that `adwin_pack` writes for series `i`."""
-    size = _FIXED + arrays.levels[i] + 8 * np.int64(arrays.counts[i, 0])
-    for level in range(1, arrays.levels[i]):
-        size += 16 * np.int64(arrays.counts[i, level])
-    return size  # type: ignore[no-any-return]
-
-
-@kernel
-def adwin_pack(arrays: AdwinArrays, i: int, buffer: np.ndarray, position: int) -> int:
-    """Write series `i` into uint8 `buffer` (which has room) and return the position after it.
-
-    Little-endian: float64 total and variance, uint32 ticks, uint8 drifted, uint8 levels, uint8 count of each level, then of each
-    level the float64 totals and, above level 0, the float64 variances. A version belongs to the caller.
-    """
-    position = put_f64(buffer, position, arrays.total[i])
-    position = put_f64(buffer, position, arrays.variance[i])
-    position = put_u32(buffer, position, arrays.ticks[i])
-    buffer[position] = np.uint8(arrays.drifted[i])
-    buffer[position + 1] = np.uint8(arrays.levels[i])
-    position += 2
-    for level in range(arrays.levels[i]):
-        buffer[position] = arrays.counts[i, level]
-        position += 1
-    for level in range(arrays.levels[i]):
-        count = np.int64(arrays.counts[i, level])
-        for k in range(count):
-            position = put_f64(buffer, position, arrays.totals[level, i, k])
-        if level > 0:
-            for k in range(count):
-                position = put_f64(buffer, position, arrays.variances[level, i, k])
-    return position
-
-
-@kernel
-def adwin_unpack(arrays: AdwinArrays, i: int, buffer: np.ndarray, position: int) -> int:
-    """Read series `i` from what `adwin_pack` wrote; return the position after it, or -1 where the bytes are damaged."""
-    adwin_reset(arrays, i)
-    end = len(buffer)
-    if position < 0 or position + _FIXED > end:
-        return -1
-    total = get_f64(buffer, position)
-    variance = get_f64(buffer, position + 8)
-    ticks = get_u32(buffer, position + 16)
-    drifted = np.int64(buffer[position + 20])
-    levels = np.int64(buffer[position + 21])
-    position += _FIXED
-    if not (abs(total) < np.inf and abs(variance) < np.inf and drifted <= 1 and 1 <= levels <= ADWIN_LEVELS):
-        return -1
-    floats = 0
-    most = arrays.totals.shape[2] - 1
-    if position + levels > end:
-        return -1
-    for level in range(levels):
-        count = np.int64(buffer[position + level])
-        if count > most or (count == 0 and level > 0 and level == levels - 1):
-            return -1
-        floats += count if level == 0 else 2 * count
-    if position + levels + 8 * floats > end:
-        return -1
-    start = position
-    position += levels
-    width = 0.0
-    for level in range(levels):
-        count = np.int64(buffer[start + level])
-        for k in range(count):
-            arrays.totals[level, i, k] = get_f64(buffer, position)
-            if not abs(arrays.totals[level, i, k]) < np.inf:
-                return -1
-            position += 8
-        if level > 0:
-            for k in range(count):
-                arrays.variances[level, i, k] = get_f64(buffer, position)
-                if not abs(arrays.variances[level, i, k]) < np.inf:
-                    return -1
-                position += 8
-        width += count * 2.0**level
-    for level in range(levels):
-        arrays.counts[i, level] = buffer[start + level]
-    arrays.levels[i] = levels
-    arrays.width[i] = width
-    arrays.total[i] = total
-    arrays.variance[i] = variance
-    arrays.ticks[i] = ticks
-    arrays.drifted[i] = drifted == 1
-    return position

@@ -1,14 +1,14 @@
 """Compilation of kernels: numba, cached so that the cache is never stale and its absence never an error.
 
-Kernels of any room are declared with `kernel`. Where neither the package's ``__pycache__`` nor a home directory can be written,
-a cache that an image build left beside the source is still read; without one the kernels compile in each process.
+Kernels of any room are declared with `kernel`. Where neither the package's ``__pycache__`` nor a home directory can be
+written, a cache that an image build left beside the source is still read; without one kernels compile in each process.
 ``NUMBA_DISABLE_JIT=1`` turns every kernel into the Python function that it is written as (coverage, debugging).
 """
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 import numba
 from numba.core import caching, config
@@ -65,12 +65,12 @@ def kernel(
             compiled._cache = _KernelCache(function)  # noqa: SLF001 - what numba's own enable_caching does
         except (RuntimeError, OSError) as error:  # no place to write, or no source to read
             _log.debug("kernel is not cached", extra={"kernel": function.__qualname__, "reason": str(error)})
-        return compiled  # type: ignore[no-any-return]
+        return cast("_Function", compiled)
 
     return decorate if function is None else decorate(function)
 
 
-class _ShippedLocator(caching.InTreeCacheLocator):  # type: ignore[misc]
+class _ShippedLocator(caching.InTreeCacheLocator):
     """A cache beside the source that can be read but not written: compiled when an image was built."""
 
     @classmethod
@@ -84,7 +84,7 @@ class _ShippedLocator(caching.InTreeCacheLocator):  # type: ignore[misc]
         """Nothing: that it can't be written is known."""
 
 
-class _KernelCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _KernelCacheImpl(caching.CompileResultCacheImpl):
     _locator_classes = (
         caching.UserProvidedCacheLocator,
         caching.InTreeCacheLocator,
@@ -97,11 +97,11 @@ class _KernelCacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
         super().__init__(py_func)
 
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        # In the name, not only in the stamp within: two versions at work on one directory never see one another's data file.
+        # In the name, not only in the stamp within: two versions at work on one directory never see one another's data.
         return f"{super().get_filename_base(fullname, abiflags)}.{self._digest}"
 
 
-class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
+class _KernelCache(caching.FunctionCache):
     _impl_class = _KernelCacheImpl
 
     def save_overload(self, sig: object, data: object) -> None:

@@ -1,6 +1,7 @@
 """Kernels that write numbers into bytes and read them back: little-endian on every machine."""
 
 import numpy as np
+import numpy.typing as npt
 
 from .compiled import kernel
 
@@ -8,7 +9,7 @@ __all__ = ["get_f64", "get_u32", "put_f64", "put_u32"]
 
 
 @kernel
-def put_u32(buffer: np.ndarray, position: int, value: int) -> int:
+def put_u32(buffer: npt.NDArray[np.uint8], position: int, value: int) -> int:
     """Write an integer of 0 to 2**32 - 1; return the position after it."""
     number = np.int64(value)
     for k in range(4):
@@ -17,7 +18,7 @@ def put_u32(buffer: np.ndarray, position: int, value: int) -> int:
 
 
 @kernel
-def get_u32(buffer: np.ndarray, position: int) -> int:
+def get_u32(buffer: npt.NDArray[np.uint8], position: int) -> int:
     """Read what `put_u32` wrote at a position."""
     number = np.int64(0)
     for k in range(4):
@@ -26,7 +27,7 @@ def get_u32(buffer: np.ndarray, position: int) -> int:
 
 
 @kernel
-def put_f64(buffer: np.ndarray, position: int, value: float) -> int:
+def put_f64(buffer: npt.NDArray[np.uint8], position: int, value: float) -> int:
     """Write a float64; return the position after it."""
     bits = np.float64(value).view(np.int64)
     for k in range(8):
@@ -35,9 +36,9 @@ def put_f64(buffer: np.ndarray, position: int, value: float) -> int:
 
 
 @kernel
-def get_f64(buffer: np.ndarray, position: int) -> float:
+def get_f64(buffer: npt.NDArray[np.uint8], position: int) -> float:
     """Read what `put_f64` wrote at a position."""
     bits = np.int64(0)
     for k in range(8):
         bits |= np.int64(buffer[position + k]) << np.int64(8 * k)
-    return bits.view(np.float64)  # type: ignore[return-value]
+    return np.int64(bits).view(np.float64)

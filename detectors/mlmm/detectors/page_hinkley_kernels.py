@@ -1,7 +1,7 @@
 """Page-Hinkley for many series as a structure of arrays, for use inside other kernels.
 
-Row `i` is one series; its state is a function of its values in order alone. The arithmetic keeps the order of operations of
-river 0.26.1, so that alarms and sums are equal to the last bit.
+Row `i` is one series; its state is a function of its values in order alone. The arithmetic keeps the order of
+operations of river 0.26.1, so that alarms and sums are equal to the last bit.
 
 Source: Page, "Continuous inspection schemes", Biometrika 41, 1954.
 """
@@ -9,6 +9,7 @@ Source: Page, "Continuous inspection schemes", Biometrika 41, 1954.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .compiled import kernel
 from .packing import get_f64, put_f64
@@ -26,6 +27,7 @@ __all__ = [
     "page_hinkley_push",
     "page_hinkley_reset",
     "page_hinkley_since",
+    "page_hinkley_take",
     "page_hinkley_unpack",
 ]
 
@@ -42,10 +44,10 @@ _COLUMNS = 8
 class PageHinkleyArrays(NamedTuple):
     """The state of many Page-Hinkley tests."""
 
-    values: np.ndarray
-    """float64 [capacity, 8], one cache line a series: n, mean, sum of increases, sum of decreases, lowest sum of increases,
-    highest sum of decreases, and the n at which these two were reached."""
-    direction: np.ndarray
+    values: npt.NDArray[np.float64]
+    """float64 [capacity, 8], one cache line a series: n, mean, sum of increases, sum of decreases, lowest sum of
+    increases, highest sum of decreases, and the n at which these two were reached."""
+    direction: npt.NDArray[np.uint8]
     """uint8 [capacity]: 0, or after an alarm `UP`, `DOWN` or `BOTH`; then the next value starts afresh."""
 
 
@@ -60,9 +62,14 @@ def page_hinkley_arrays(capacity: int) -> PageHinkleyArrays:
 def page_hinkley_grow(arrays: PageHinkleyArrays, capacity: int) -> PageHinkleyArrays:
     """Copy into arrays of a larger capacity; what is added is empty."""
     grown = page_hinkley_arrays(capacity)
-    for new, before in zip(grown, arrays, strict=True):
-        new[: len(before)] = before
+    grown.values[: len(arrays.values)] = arrays.values
+    grown.direction[: len(arrays.values)] = arrays.direction
     return grown
+
+
+def page_hinkley_take(arrays: PageHinkleyArrays, series: npt.NDArray[np.int64]) -> PageHinkleyArrays:
+    """Copy the named series, in that order."""
+    return PageHinkleyArrays(values=arrays.values[series], direction=arrays.direction[series])
 
 
 @kernel
@@ -76,7 +83,7 @@ def page_hinkley_reset(arrays: PageHinkleyArrays, i: int) -> None:
 
 
 @kernel(inline=True)
-def page_hinkley_push(
+def page_hinkley_push(  # noqa: PLR0917 - kernels are called by position
     arrays: PageHinkleyArrays,
     i: int,
     x: float,
@@ -166,10 +173,11 @@ def page_hinkley_packed_size(arrays: PageHinkleyArrays, i: int) -> int:  # noqa:
 
 
 @kernel
-def page_hinkley_pack(arrays: PageHinkleyArrays, i: int, buffer: np.ndarray, position: int) -> int:
+def page_hinkley_pack(arrays: PageHinkleyArrays, i: int, buffer: npt.NDArray[np.uint8], position: int) -> int:
     """Write series `i` into uint8 `buffer` (which has room) and return the position after it.
 
-    Little-endian: the eight float64 of `PageHinkleyArrays.values`, then uint8 direction. A version belongs to the caller.
+    Little-endian: the eight float64 of `PageHinkleyArrays.values`, then uint8 direction. A version belongs to the
+    caller.
     """
     for column in range(_COLUMNS):
         position = put_f64(buffer, position, arrays.values[i, column])
@@ -178,8 +186,8 @@ def page_hinkley_pack(arrays: PageHinkleyArrays, i: int, buffer: np.ndarray, pos
 
 
 @kernel
-def page_hinkley_unpack(arrays: PageHinkleyArrays, i: int, buffer: np.ndarray, position: int) -> int:
-    """Read series `i` from what `page_hinkley_pack` wrote; return the position after it, or -1 where the bytes are damaged."""
+def page_hinkley_unpack(arrays: PageHinkleyArrays, i: int, buffer: npt.NDArray[np.uint8], position: int) -> int:
+    """Read series `i` from what `page_hinkley_pack` wrote; return the position after it, or -1 for damaged bytes."""
     page_hinkley_reset(arrays, i)
     if position < 0 or position + 8 * _COLUMNS + 1 > len(buffer):
         return -1
@@ -187,7 +195,7 @@ def page_hinkley_unpack(arrays: PageHinkleyArrays, i: int, buffer: np.ndarray, p
     lowest_at = get_f64(buffer, position + 8 * _LOWEST_AT)
     highest_at = get_f64(buffer, position + 8 * _HIGHEST_AT)
     direction = np.int64(buffer[position + 8 * _COLUMNS])
-    if not (0.0 <= lowest_at <= n and 0.0 <= highest_at <= n and n < 2.0**53) or direction > BOTH:
+    if not (0.0 <= lowest_at <= n and 0.0 <= highest_at <= n < 2.0**53) or direction > BOTH:
         return -1
     if np.floor(n) != n or np.floor(lowest_at) != lowest_at or np.floor(highest_at) != highest_at:
         return -1
