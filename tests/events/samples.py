@@ -1,6 +1,7 @@
 """One record of every type and shape, whose bytes are held in ``golden/``.
 
-``python -m tests.events.samples`` writes the files anew: only where the contract gained something, never to make a test pass.
+``python -m tests.events.samples`` writes the files anew: only where the contract gained something, never to make a test
+pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,14 +72,18 @@ SAMPLES: Mapping[str, tuple[str, Sequence[types.Event]]] = {
     "failures": (
         "mlmm.failures.v1",
         [
-            types.Failure(time=TIME, model="fraud", kind="ValueError", message="no such column", version="1", status=500),
+            types.Failure(
+                time=TIME, model="fraud", kind="ValueError", message="no such column", version="1", status=500
+            ),
             types.Failure(time=TIME, model="fraud", kind="TimeoutError", version="1", latency=30.0),
         ],
     ),
     "run-metrics": (
         "mlmm.run.metrics.v1",
         [
-            types.Metrics(run_id="churn-1", attempt="a1", time=TIME + i, step=i, values={"loss": loss, "val/accuracy": 0.5})
+            types.Metrics(
+                run_id="churn-1", attempt="a1", time=TIME + i, step=i, values={"loss": loss, "val/accuracy": 0.5}
+            )
             for i, loss in enumerate((1.5, nan, inf, -inf))
         ],
     ),
@@ -108,7 +113,11 @@ SAMPLES: Mapping[str, tuple[str, Sequence[types.Event]]] = {
     ),
     "run-checkpoint": (
         "mlmm.run.checkpoint.v1",
-        [types.Checkpoint(run_id="churn-1", attempt="a1", time=TIME, step=7, uri="file:///c/7", size=9, sha256="00" * 32)],
+        [
+            types.Checkpoint(
+                run_id="churn-1", attempt="a1", time=TIME, step=7, uri="file:///c/7", size=9, sha256="00" * 32
+            )
+        ],
     ),
     "run-ended": (
         "mlmm.run.ended.v1",
@@ -116,7 +125,11 @@ SAMPLES: Mapping[str, tuple[str, Sequence[types.Event]]] = {
     ),
     "command-acked": (
         "mlmm.command.acked.v1",
-        [types.Acked(command_id="c-1", state="completed", time=TIME, target="churn-1", attempt="a1", checkpoint="file:///c/7")],
+        [
+            types.Acked(
+                command_id="c-1", state="completed", time=TIME, target="churn-1", attempt="a1", checkpoint="file:///c/7"
+            )
+        ],
     ),
     "report": (
         "mlmm.report.v1",
@@ -184,7 +197,12 @@ SAMPLES: Mapping[str, tuple[str, Sequence[types.Event]]] = {
         "mlmm.notification.outcome.v1",
         [
             types.NotificationOutcome(
-                notification_id="n-1", notifier="on_call", state="delivered", time=TIME, attempts=2, delivered_to=("a@b.c",)
+                notification_id="n-1",
+                notifier="on_call",
+                state="delivered",
+                time=TIME,
+                attempts=2,
+                delivered_to=("a@b.c",),
             )
         ],
     ),

@@ -12,7 +12,7 @@ __all__ = ["UNDECODABLE", "check_id", "check_model", "check_text", "check_time",
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises for bytes it does not like: nesting without end is a ``RecursionError``."""
 
-_PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 
 

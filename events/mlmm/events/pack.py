@@ -134,7 +134,8 @@ def outputs(group: Group, field: str) -> tuple[bytes, tuple[str | float | bool, 
         if value not in places:
             (check_text if isinstance(value, str) else _number)(value, group.path(i, field))
             places[value] = len(places)
-    return _pack([places[value] for value in values]), tuple(places)
+    classes = tuple(value if isinstance(value, str) else float(value) + 0.0 for value in places)  # -0.0 becomes 0.0
+    return _pack([places[value] for value in values]), classes
 
 
 def coded(

@@ -108,7 +108,7 @@ def _prediction_block(group: Group, gathered: _Predictions) -> PredictionBlock:
         version=first.version,
         task=first.task,
         positive=_plain(first.positive),
-        threshold=first.threshold,
+        threshold=None if first.threshold is None else float(first.threshold),
         route=first.route,
         features=tuple(name for name, kind in gathered.kinds.items() if kind != "text"),
         categories=tuple(name for name, kind in gathered.kinds.items() if kind == "text"),
