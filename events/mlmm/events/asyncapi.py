@@ -92,6 +92,7 @@ def _schemas() -> dict[str, Any]:
         for of_field in schema["properties"].values():
             if of_field.pop("contentEncoding", None):
                 of_field["format"] = "binary"
+            of_field.get("items", {}).pop("discriminator", None)  # OpenAPI's, which AsyncAPI does not know
     return schemas
 
 
