@@ -5,6 +5,7 @@ where the proof fails are the values looked at one by one, to find the fault or 
 """
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 
 from mlmm.events.errors import MalformedEvent
@@ -18,6 +19,7 @@ MISSING = 0xFFFFFFFF
 
 _u32 = struct.Struct("<I").unpack
 _i64 = struct.Struct("<q").unpack
+_f64 = struct.Struct("<d").unpack
 _each_u32 = struct.Struct("<I").iter_unpack
 
 
@@ -78,7 +80,11 @@ def check_classes(values: bytes, classes: tuple[str | float | bool, ...], n: int
     count = len(classes)
     if not count:
         return
-    if 1 < count <= 3 and n > 1:
+    if n == 1:
+        value = _f64(values)[0]
+        if 0 <= value < count and value.is_integer():
+            return
+    elif 1 < count <= 3:
         high, low = values[7::8], values[6::8]
         rest = values.count(0) - high.count(0) - low.count(0)
         if rest == 6 * n and 1 not in low and high.translate(_SIX_OF_SEVEN[count - 2]) == low:
@@ -86,6 +92,11 @@ def check_classes(values: bytes, classes: tuple[str | float | bool, ...], n: int
     for i, value in enumerate(struct.unpack(f"<{n}d", values)):
         if not (0 <= value < count and value.is_integer()):
             raise MalformedEvent(f"{value} is no index into {count} classes", field=f"{field}[{i}]")
+
+
+@lru_cache(maxsize=256)
+def _row_of(width: int) -> Callable[[bytes], tuple[int, ...]]:
+    return struct.Struct(f"<{width}I").unpack
 
 
 @lru_cache(maxsize=256)
@@ -134,7 +145,13 @@ def check_codes(
         )
     if len(codes) != 4 * n * width:
         raise MalformedEvent(f"{len(codes)} bytes, expected {4 * n * width} for {n} events", field=codes_field)
-    if n > 1 and _codes_hold(codes, dictionaries):
+    if n == 1:
+        for code, values in zip(_row_of(width)(codes), dictionaries, strict=True):
+            if code >= len(values) and code != MISSING:
+                break
+        else:
+            return
+    elif _codes_hold(codes, dictionaries):
         return
     for place, (code,) in enumerate(_each_u32(codes)):
         size = len(dictionaries[place % width])
