@@ -60,32 +60,33 @@ class Consumer(driver.Consumer):
             if places:
                 await self._heartbeat()
             await engine.claim(places, self)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason that the process ends with
             self.app.fail(error)
-            raise
+            await _until_cancelled()
 
     async def _drain_messages(self, fetcher: Any) -> None:  # noqa: ARG002 - Faust's signature
         try:
             await self.app.engine.run(self)
         except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            if self.app.engine.stopping and isinstance(error, self.consumer_stopped_errors):
-                return
-            self.app.fail(error)
-            raise
+            if not self.app.engine.stopping:
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason that the process ends with
+            if not (self.app.engine.stopping and isinstance(error, self.consumer_stopped_errors)):
+                self.app.fail(error)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the commit in flight before anyone else may claim; then let Faust go on."""
         self.stop_flow()
         try:
             await self.app.engine.release()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason that the process ends with
             self.app.fail(error)
-            raise
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Drop what went elsewhere (where nothing is assigned at all, Faust does not seek), then let Faust go on."""
+        await self.app.engine.keep({Place(tp.topic, tp.partition) for tp in assigned})
+        await super().on_partitions_assigned(assigned, generation_id)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust looks for streams that are slow, and there are none; `Watch` looks for stalls."""
@@ -178,6 +179,11 @@ class Consumer(driver.Consumer):
         return None
 
 
+async def _until_cancelled() -> None:
+    """Let the process end from above: raising here would have Faust log its own crash and resume the flow."""
+    await asyncio.Event().wait()
+
+
 class _Transport(driver.Transport):
     Consumer = Consumer
 
@@ -208,3 +214,8 @@ class HarnessApp(faust.App):
 
     def _create_directories(self) -> None:
         """Leave no folders: there are no tables."""
+
+
+# Mode gives each class the logger of its module; these lines are Faust's, and tamed with Faust's.
+HarnessApp.logger = logging.getLogger("faust.app")
+Consumer.logger = logging.getLogger("faust.transport")

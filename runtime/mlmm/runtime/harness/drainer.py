@@ -105,7 +105,7 @@ class Drainer:
     async def _wave(self) -> bool:
         parts: list[tuple[Partition, list[bytes]]] = []
         room, entries_left = WAVE_BYTES, WAVE_ENTRIES
-        for partition in self._partitions.values():
+        for partition in [each for each in self._partitions.values() if each.held]:
             head: list[bytes] = []
             for entry in islice(partition.pending, entries_left):
                 if room < len(entry) and (parts or head):

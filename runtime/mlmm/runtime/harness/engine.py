@@ -41,6 +41,7 @@ SMALL_POLL = 50
 """A poll of fewer records waits a moment for company: a commit costs the same for one record and for many."""
 LINGER = 0.004
 LOWER_LIMIT = 3
+RELEASE_SECONDS = 5.0
 
 
 class Limits(NamedTuple):
@@ -169,19 +170,31 @@ class Engine:
             logs = await consumer.logs(places)
             for place in sorted(places):
                 partition = self.partitions.get(place)
-                if partition and not await loop.run_in_executor(self._commits, self._claimer.still_held, partition):
+                if partition:
+                    partition.held = await loop.run_in_executor(self._commits, self._claimer.still_held, partition)
+                    if partition.held:
+                        continue
                     await self._drop({place})
-                if place not in self.partitions:
-                    claimed = await loop.run_in_executor(self._commits, self._claimer.claim, place, logs[place])
-                    self.partitions[place] = claimed
+                claimed = await loop.run_in_executor(self._commits, self._claimer.claim, place, logs[place])
+                self.partitions[place] = claimed
             await self._drainer.empty(list(self.partitions.values()))
             await consumer.seek({place: partition.offset for place, partition in self.partitions.items()})
         self._room.set()
 
     async def release(self) -> None:
-        """Finish the commit in flight, before partitions may go elsewhere; what goes is dropped by the next `claim`."""
+        """Finish the commit and the wave in flight, before partitions may go elsewhere; nothing more until `claim`."""
         async with self._work:
             await self._settle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELEASE_SECONDS), self._drainer.lock:
+                    pass
+            for partition in self.partitions.values():
+                partition.held = False
+
+    async def keep(self, places: set[Place]) -> None:
+        """Drop what is no longer assigned."""
+        async with self._work:
+            await self._drop(set(self.partitions) - places)
 
     async def _drop(self, places: set[Place]) -> None:
         async with self._drainer.lock:
@@ -216,7 +229,7 @@ class Engine:
         active = set()
         for place, partition in self.partitions.items():
             partition.metrics.paused = len(partition.pending) >= self._limits.outbox_limit
-            if not partition.metrics.paused:
+            if partition.held and not partition.metrics.paused:
                 active.add(place)
         return active
 
@@ -226,7 +239,7 @@ class Engine:
         for where, records in fetched.items():
             place = Place(where.topic, where.partition)
             partition = self.partitions.get(place)
-            if partition is None:  # no record is accepted for a partition that is not claimed
+            if partition is None or not partition.held:  # no record is accepted for a partition that is not claimed
                 continue
             change, seek = await self._take(place, partition, records, consumer)
             if change:

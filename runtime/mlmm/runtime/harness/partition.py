@@ -66,6 +66,8 @@ class Partition:
         self.gaps = GapRule()
         self.lower = 0
         """Times in a row that the log gave offsets from before the next one."""
+        self.held = True
+        """False between a revocation and the next claim: what it owes Kafka is then sent by whoever claims it."""
         self.pending: deque[bytes] = deque()
         """Committed outputs that are not popped from the outbox yet."""
         self._placement = Placement(number, partitions)

@@ -47,7 +47,7 @@ class Ticker:
 
     async def write(self) -> None:
         """Write the ticks that are due; one that is lost is followed by the next."""
-        for partition in [each for each in self._partitions.values() if each.deadline is not None]:
+        for partition in [each for each in self._partitions.values() if each.held and each.deadline is not None]:
             message = tick(partition.processor.input, partition.source, self._clock() // 1000)
             try:
                 await self._sender.send([message], partition=partition.number)

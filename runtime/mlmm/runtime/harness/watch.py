@@ -4,10 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from mlmm.runtime.errors import MlmmError
+from mlmm.runtime.errors import MlmmError, ServiceUnavailable
 from mlmm.runtime.harness.engine import Engine
 from mlmm.runtime.harness.kafka_side import Place
 from mlmm.runtime.harness.slots import Slot
@@ -80,7 +79,9 @@ class Watch:
     redis : RedisLike
         Where it is written.
     stall_after : float
-        Seconds that a position may stand still.
+        Seconds that a position may stand still, or Kafka not answer.
+    kafka : str
+        Where Kafka is, for errors.
     fail : Callable
         Ends the process.
     """
@@ -93,9 +94,12 @@ class Watch:
         redis: RedisLike,
         *,
         stall_after: float,
+        kafka: str,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._app, self._engine, self._slot, self._redis, self._fail = app, engine, slot, redis, fail
+        self._stall_after, self._kafka = stall_after, kafka
+        self._answered = time.monotonic()
         self._stalls = Stalls(stall_after)
         self._look_every = max(EVERY, min(10.0, stall_after / 4))
 
@@ -146,14 +150,23 @@ class Watch:
         from aiokafka.errors import KafkaError  # noqa: PLC0415 - workers only
         from faust.exceptions import ConsumerNotStarted  # noqa: PLC0415 - workers only
 
-        consumer, engine = self._app.consumer, self._engine
-        with suppress(ConsumerNotStarted, KafkaError, TimeoutError):
+        consumer, claimed = self._app.consumer, self._engine.partitions
+        try:
             places = [Place(tp.topic, tp.partition) for tp in consumer.assignment()]
             async with asyncio.timeout(self._look_every):
                 ends = await consumer.ends(places)
-            claimed = engine.partitions
-            positions = {place: claimed[place].offset if place in claimed else None for place in places}
-            for place, end in ends.items():
-                if place in claimed:
-                    claimed[place].metrics.lag = max(0, end - claimed[place].offset)
-            self._stalls.check(positions, ends, now)
+        except (ConsumerNotStarted, KafkaError, TimeoutError) as error:
+            if now - self._answered > self._stall_after:
+                raise ServiceUnavailable(
+                    "Kafka",
+                    self._kafka,
+                    f"no answer for {now - self._answered:.0f} s: {error!r}",
+                    remedy="Start the broker",
+                ) from error
+            return
+        self._answered = now
+        positions = {place: claimed[place].offset if place in claimed else None for place in places}
+        for place, end in ends.items():
+            if place in claimed:
+                claimed[place].metrics.lag = max(0, end - claimed[place].offset)
+        self._stalls.check(positions, ends, now)

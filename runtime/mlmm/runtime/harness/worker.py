@@ -22,6 +22,7 @@ from mlmm.runtime.processor import Processor
 from mlmm.runtime.store import refuse_eviction
 
 if TYPE_CHECKING:
+    from mlmm.runtime.harness.engine import Engine
     from mlmm.runtime.settings import Settings
 
 __all__ = ["Exit", "run_worker"]
@@ -77,6 +78,9 @@ def run_worker(settings: "Settings", processors: Sequence[Processor], *, group: 
     int
         An `Exit`.
     """
+    for name in ("faust", "mode", "aiokafka", "kafka"):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return int(asyncio.run(_Worker(settings, processors, group, slot).run()))
     except tuple(kind for kind, _ in _CODES) as error:
@@ -99,6 +103,7 @@ class _Worker:
         self.inputs = {self.topics.full(processor.input): processor for processor in processors}
         if len(self.inputs) != len(processors):
             raise SettingsError("two processors with one input in one worker: give them groups of their own")
+        self.engine: Engine | None = None
         self.embedded = bool(settings.kafka.api_version)
         """The embedded broker knows no topic ids and no admin calls."""
 
@@ -129,7 +134,7 @@ class _Worker:
         if not self.embedded:
             _same_counts(await self._identities(self.inputs))
 
-        engine = Engine(
+        engine = self.engine = Engine(
             self.inputs,
             deployment=settings.deployment,
             redis=redis,
@@ -142,7 +147,15 @@ class _Worker:
             fail=self.fail,
         )
         app = self._app(engine)
-        watch = Watch(app, engine, slot, redis, stall_after=settings.worker.stall_after, fail=self.fail)
+        watch = Watch(
+            app,
+            engine,
+            slot,
+            redis,
+            stall_after=settings.worker.stall_after,
+            kafka=settings.kafka.bootstrap_servers,
+            fail=self.fail,
+        )
         logger.info(
             "worker starts",
             extra={"group": self.group, "slot": self.slot, "epoch": slot.epoch, "inputs": sorted(self.inputs)},
@@ -174,6 +187,8 @@ class _Worker:
         """End the process, with the first reason that was given; None where it was asked to end."""
         if not self.ended.done():
             self.ended.set_result(error)
+            if error and self.engine:
+                self.engine.stopping = True
 
     def _started(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()):
