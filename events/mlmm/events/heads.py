@@ -122,4 +122,8 @@ HEADS: dict[type[Any], Parsed[Known]] = {of: _heads(of) for of in (PredictionHea
 
 def intern(head: Head) -> Known:
     """Check a head that was built here and return the one object of its content."""
-    return HEADS[type(head)](msgspec.msgpack.encode(head))
+    try:
+        raw = msgspec.msgpack.encode(head)
+    except UnicodeEncodeError:  # the check says which string it is
+        return _check(head, "head")
+    return HEADS[type(head)](raw)

@@ -14,7 +14,7 @@ from mlmm.events.faults import check_id, check_text, check_time
 from mlmm.events.limits import ID_BYTES, STRING_BYTES, TIME_MAX, TIME_MIN
 from mlmm.events.proofs import MISSING
 
-__all__ = ["Group", "coded", "ids", "integers", "metrics", "numbers", "optional", "outputs", "texts", "times"]
+__all__ = ["Group", "coded", "ids", "integers", "metrics", "numbers", "optional", "outputs", "plain", "texts", "times"]
 
 _SPELLED = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 
@@ -56,6 +56,14 @@ def _number(value: Any, field: str) -> None:
         raise MalformedEvent("is too large for a float64", field=field) from None
     except (struct.error, TypeError, ValueError):
         raise MalformedEvent(f"{value!r} is not a number", field=field) from None
+
+
+def plain(value: float | str | bool, field: str) -> float | str | bool:
+    """A value of a head: equal numbers as one, for heads are compared by their bytes."""
+    if isinstance(value, str):
+        return value
+    _number(value, field)
+    return 1 if value == 1 else float(value)
 
 
 def optional(group: Group, field: str) -> bytes:

@@ -107,8 +107,8 @@ def _prediction_block(group: Group, gathered: _Predictions) -> PredictionBlock:
         model=first.model,
         version=first.version,
         task=first.task,
-        positive=_plain(first.positive),
-        threshold=None if first.threshold is None else float(first.threshold),
+        positive=pack.plain(first.positive, group.path(0, "positive")),
+        threshold=_threshold(first.threshold, group),
         route=first.route,
         features=tuple(name for name, kind in gathered.kinds.items() if kind != "text"),
         categories=tuple(name for name, kind in gathered.kinds.items() if kind == "text"),
@@ -144,9 +144,8 @@ def _prediction_block(group: Group, gathered: _Predictions) -> PredictionBlock:
     )
 
 
-def _plain(value: float | str | bool) -> float | str | bool:
-    """Equal numbers as one: heads are compared by their bytes."""
-    return value if isinstance(value, str) else 1 if value == 1 else float(value)
+def _threshold(value: float | None, group: Group) -> float | None:
+    return None if value is None else float(pack.plain(value, group.path(0, "threshold")))
 
 
 def _scores(group: Group, score: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
