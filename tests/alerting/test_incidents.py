@@ -65,7 +65,7 @@ def test_the_evidence_holds_figures_and_a_bounded_history():
     assert evidence["figures"] == {
         "accuracy": 0.81,
         "bound": "below 0.9",
-        "window": "2027-01-15 18:00:00 UTC to 2027-01-15 18:10:00 UTC (10m)",
+        "window": "2027-01-15 18:00:00 to 18:10:00 UTC (10m)",
         "events": 500,
         "coverage": 0.4,
     }

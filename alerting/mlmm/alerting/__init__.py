@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlmm.alerting.notifier import run_notifier
-
     from mlmm.alerting.check import RuleNote, check_rules
+    from mlmm.alerting.notifier import run_notifier
     from mlmm.alerting.processor import AlertingProcessor
 
 __all__ = ["AlertingProcessor", "RuleNote", "check_rules", "run_notifier"]

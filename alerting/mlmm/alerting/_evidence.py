@@ -6,7 +6,7 @@ from typing import Any
 
 from mlmm.alerting._cells import Watch
 from mlmm.alerting._rules import Ruling, Verdict
-from mlmm.alerting._words import clean, moment, span
+from mlmm.alerting._words import clean, moment, period, span
 from mlmm.events.types import Drift, Report, RunState
 
 __all__ = ["DRIFTED", "HISTORY", "of_drift", "of_metric", "of_run", "of_silence"]
@@ -34,7 +34,7 @@ def of_metric(ruling: Ruling, watch: Watch, report: Report, verdict: Verdict, br
     figures: dict[str, Any] = {metric: report.figures[metric], "bound": ruling.condition}
     if verdict.baseline is not None:
         figures["usual"] = verdict.baseline
-    figures["window"] = f"{moment(report.start)} to {moment(report.end)} ({span(rule.window)})"
+    figures["window"] = f"{period(report.start, report.end)} ({span(rule.window)})"
     figures["events"] = report.events
     if report.coverage is not None:
         figures["coverage"] = report.coverage

@@ -4,7 +4,7 @@ import math
 import unicodedata
 from datetime import UTC, datetime
 
-__all__ = ["MICROSECONDS", "apart", "clean", "figure", "moment", "span"]
+__all__ = ["MICROSECONDS", "apart", "clean", "figure", "moment", "period", "span"]
 
 MICROSECONDS = 1_000_000
 
@@ -58,6 +58,12 @@ def span(seconds: float) -> str:
 def moment(time: int) -> str:
     """Write a time in microseconds since the epoch: ``2026-11-03 14:05:00 UTC``."""
     return datetime.fromtimestamp(time // MICROSECONDS, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def period(start: int, end: int) -> str:
+    """Write a span between two times: ``2026-11-03 14:00:00 to 14:10:00 UTC``."""
+    first, last = moment(start).removesuffix(" UTC"), moment(end)
+    return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
 def clean(text: str, limit: int = 200) -> str:

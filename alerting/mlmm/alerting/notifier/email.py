@@ -1,0 +1,101 @@
+"""The e-mail notifier: hands mails to an SMTP server, with TLS and login, and says who got them."""
+
+import base64
+import smtplib
+import ssl
+from collections.abc import Callable
+
+from mlmm.alerting._words import clean
+from mlmm.alerting.notifier._kinds import Delivery, Message
+from mlmm.alerting.notifier._mail import compose
+from mlmm.events.types import Notification
+from mlmm.runtime.settings import SmtpSettings
+
+__all__ = ["EmailNotifier"]
+
+
+class EmailNotifier:
+    """Sends each notification as one mail to all addresses.
+
+    Parameters
+    ----------
+    smtp : SmtpSettings
+        The server.
+    to : tuple of str
+        Addresses.
+    context : callable
+        Makes the TLS context; by default the system's certificates and host names are checked.
+    """
+
+    def __init__(
+        self,
+        smtp: SmtpSettings,
+        to: tuple[str, ...],
+        *,
+        context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
+        self.recipients = to
+        self._smtp = smtp
+        self._context = context
+
+    def render(self, notification: Notification) -> Message:
+        """Write the mail; the same notification gives the same bytes."""
+        return compose(notification, self._smtp.sender, self.recipients).as_bytes()
+
+    def deliver(self, message: Message, recipients: tuple[str, ...]) -> Delivery:
+        """Hand the mail over for some of its addresses.
+
+        What is refused for now (4xx, no connection, a logon or TLS that does not work) is recoverable, what is refused
+        for good (5xx) is not. Nothing is raised.
+        """
+        try:
+            with self._connected() as server:
+                refused = server.sendmail(self._smtp.sender, recipients, message)
+        except smtplib.SMTPRecipientsRefused as error:
+            refused = error.recipients
+        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+            reason = self._said(error.smtp_code, error.smtp_error)
+            return Delivery((), recipients if error.smtp_code < 500 else (), reason)
+        except (smtplib.SMTPException, OSError) as error:
+            return Delivery((), recipients, self._masked(f"{type(error).__name__}: {error}"))
+        except ValueError as error:  # an address that this server's protocol can't say
+            return Delivery((), (), self._masked(f"{type(error).__name__}: {error}"))
+        return self._delivery(recipients, refused)
+
+    def _delivery(self, recipients: tuple[str, ...], refused: dict[str, tuple[int, bytes]]) -> Delivery:
+        return Delivery(
+            delivered=tuple(each for each in recipients if each not in refused),
+            again=tuple(each for each, (code, _) in refused.items() if code < 500),
+            error="; ".join(f"{each}: {self._said(*said)}" for each, said in refused.items()),
+        )
+
+    def _connected(self) -> smtplib.SMTP:
+        smtp = self._smtp
+        server: smtplib.SMTP
+        if smtp.ssl:
+            server = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=smtp.timeout, context=self._context())
+        else:
+            server = smtplib.SMTP(smtp.host, smtp.port, timeout=smtp.timeout)
+        try:
+            if smtp.starttls:
+                server.starttls(context=self._context())
+            if smtp.username:
+                server.login(smtp.username, smtp.password.reveal())
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _said(self, code: int, answer: bytes | str) -> str:
+        text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+        return self._masked(f"{code} {text}")
+
+    def _masked(self, text: str) -> str:
+        """Take the password out of what a server or library says: plain, and as it travels in AUTH."""
+        smtp = self._smtp
+        password = smtp.password.reveal()
+        if password:
+            plain = f"\0{smtp.username}\0{password}".encode()
+            for secret in (password, *(base64.b64encode(part).decode() for part in (password.encode(), plain))):
+                text = text.replace(secret, str(smtp.password))
+        return clean(text, 300)
