@@ -61,6 +61,9 @@ class EmbeddedKafka:
         Where its librdkafka has no broker for tests.
     """
 
+    api_version = "2.0"
+    """What ``[kafka] api_version`` must be."""
+
     def __init__(self, *, partitions: int = 3, topic_prefix: str = "mlmm") -> None:
         self._library = _library()
         errors = ctypes.create_string_buffer(512)
@@ -87,7 +90,7 @@ class EmbeddedKafka:
         """Settings for whoever uses it, by dotted key: see `mlmm.runtime.settings.override`."""
         return {
             "kafka.bootstrap_servers": self.address,
-            "kafka.api_version": "2.0",
+            "kafka.api_version": self.api_version,
             "kafka.partitions": self.partitions,
             "kafka.replication_factor": 1,
             "kafka.session_timeout": "3s",
