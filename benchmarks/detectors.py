@@ -1,7 +1,7 @@
 """Detectors beside river's in the same run: banks, and one detector fed one by one or many at once.
 
-``python -m benchmarks.detectors [--json]``. One thread, float64. The best of several rounds is shown, since the machine is shared
-with others: interleaved, so that both sides see the same weather.
+``python -m benchmarks.detectors [--json]``. One thread, float64. The best of several interleaved rounds is shown, in
+processor time, since a machine may be shared with others.
 """
 
 import argparse
@@ -22,9 +22,9 @@ SINGLE = 30_000
 
 
 def nanoseconds(work: Callable[[], object], values: int) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     work()
-    return (time.perf_counter() - start) / values * 1e9
+    return (time.thread_time() - start) / values * 1e9
 
 
 def one_by_one(detector, values: list[float]) -> None:

@@ -11,6 +11,7 @@ from mlmm.detectors import (
     adwin_packed_size,
     adwin_push,
     adwin_reset,
+    adwin_run,
     adwin_unpack,
     get_f64,
     get_u32,
@@ -21,13 +22,14 @@ from mlmm.detectors import (
     page_hinkley_pack,
     page_hinkley_packed_size,
     page_hinkley_push,
+    page_hinkley_run,
     page_hinkley_since,
     page_hinkley_unpack,
     put_f64,
     put_u32,
     usable,
 )
-from tests.detectors.streams import stream
+from tests.detectors.streams import STREAMS, stream
 
 ADWIN = (0.002, 32, 5, 10, 5)
 
@@ -38,6 +40,40 @@ def _feed(arrays, i, values):
     for k in range(len(values)):
         alarms += adwin_push(arrays, i, values[k], 0.002, 32, 5, 10, 5)
     return alarms
+
+
+@kernel
+def _run(adwin, hinkley, values, alarms):
+    """Both detectors by runs over a strided column; positions of alarms, ADWIN's from 0 and Page-Hinkley's from 500."""
+    found = 0
+    k = adwin_run(adwin, 0, values, 0, 0.05, 7, 5, 10, 5)
+    while k < len(values):
+        alarms[found] = k
+        found += 1
+        k = adwin_run(adwin, 0, values, k + 1, 0.05, 7, 5, 10, 5)
+    found = 500
+    k = page_hinkley_run(hinkley, 0, values, 0, 0.5, 9.0, 1.0, 30, 3)
+    while k < len(values):
+        alarms[found] = k
+        found += 1
+        k = page_hinkley_run(hinkley, 0, values, k + 1, 0.5, 9.0, 1.0, 30, 3)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_runs_do_what_pushes_do(name):
+    values = np.repeat(stream(name, 2), 2)[::2]
+    values[5::90] = np.nan
+    adwin, hinkley, alarms = adwin_arrays(1), page_hinkley_arrays(1), np.full(1000, -1)
+    _run(adwin, hinkley, values, alarms)
+    one, other = adwin_arrays(1), page_hinkley_arrays(1)
+    kept = [(k, x) for k, x in enumerate(values.tolist()) if usable(x)]
+    by_adwin = [k for k, x in kept if adwin_push(one, 0, x, 0.05, 7, 5, 10, 5)]
+    by_hinkley = [k for k, x in kept if page_hinkley_push(other, 0, x, 0.5, 9.0, 1.0, 30, 3)]
+    assert alarms[:500][alarms[:500] >= 0].tolist() == by_adwin
+    assert alarms[500:][alarms[500:] >= 0].tolist() == by_hinkley
+    for ours, theirs in ((adwin, one), (hinkley, other)):
+        for mine, its in zip(ours[2:] if len(ours) > 2 else ours, theirs[2:] if len(ours) > 2 else theirs, strict=True):
+            np.testing.assert_array_equal(mine, its)
 
 
 def test_adwin_packs_into_a_golden_layout():

@@ -11,15 +11,14 @@ if TYPE_CHECKING:
     from .adwin_bank import ADWINBank
     from .adwin_kernels import (
         ADWIN_LEVELS,
-        LARGEST,
         AdwinArrays,
         adwin_arrays,
         adwin_estimation,
         adwin_grow,
         adwin_push,
         adwin_reset,
+        adwin_run,
         adwin_take,
-        usable,
     )
     from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
     from .compiled import kernel
@@ -39,11 +38,13 @@ if TYPE_CHECKING:
         page_hinkley_packed_size,
         page_hinkley_push,
         page_hinkley_reset,
+        page_hinkley_run,
         page_hinkley_since,
         page_hinkley_take,
         page_hinkley_unpack,
     )
     from .registry import detector_names, find_detector
+    from .values import LARGEST, usable
 
 __all__ = [
     "ADWIN",
@@ -65,6 +66,7 @@ __all__ = [
     "adwin_packed_size",
     "adwin_push",
     "adwin_reset",
+    "adwin_run",
     "adwin_take",
     "adwin_unpack",
     "detector_names",
@@ -79,6 +81,7 @@ __all__ = [
     "page_hinkley_packed_size",
     "page_hinkley_push",
     "page_hinkley_reset",
+    "page_hinkley_run",
     "page_hinkley_since",
     "page_hinkley_take",
     "page_hinkley_unpack",
@@ -91,15 +94,16 @@ _HOME = {
     "ADWIN": "adwin",
     "ADWINBank": "adwin_bank",
     "ADWIN_LEVELS": "adwin_kernels",
-    "LARGEST": "adwin_kernels",
+    "LARGEST": "values",
     "AdwinArrays": "adwin_kernels",
     "adwin_arrays": "adwin_kernels",
     "adwin_estimation": "adwin_kernels",
     "adwin_grow": "adwin_kernels",
     "adwin_push": "adwin_kernels",
     "adwin_reset": "adwin_kernels",
+    "adwin_run": "adwin_kernels",
     "adwin_take": "adwin_kernels",
-    "usable": "adwin_kernels",
+    "usable": "values",
     "adwin_pack": "adwin_packing",
     "adwin_packed_size": "adwin_packing",
     "adwin_unpack": "adwin_packing",
@@ -122,6 +126,7 @@ _HOME = {
     "page_hinkley_packed_size": "page_hinkley_kernels",
     "page_hinkley_push": "page_hinkley_kernels",
     "page_hinkley_reset": "page_hinkley_kernels",
+    "page_hinkley_run": "page_hinkley_kernels",
     "page_hinkley_since": "page_hinkley_kernels",
     "page_hinkley_take": "page_hinkley_kernels",
     "page_hinkley_unpack": "page_hinkley_kernels",

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from . import _envelope
 from .adwin_bank import ADWINBank
-from .adwin_kernels import LARGEST
+from .values import LARGEST
 
 __all__ = ["ADWIN"]
 

@@ -12,13 +12,12 @@ from .adwin_kernels import (
     AdwinArrays,
     adwin_arrays,
     adwin_grow,
-    adwin_push,
-    adwin_reset,
+    adwin_run,
     adwin_take,
-    usable,
 )
 from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
 from .compiled import kernel
+from .values import usable
 
 __all__ = ["ADWINBank"]
 
@@ -175,16 +174,19 @@ def _push_matrix(  # noqa: PLR0917 - kernels are called by position
     # Series outside, so that one series' state stays near; rows in blocks, so that the block of the matrix does too.
     for start in range(0, rows, 64):
         for i in range(columns):
-            for k in range(start, min(start + 64, rows)):
-                x = matrix[k, i]
-                if not usable(x):
-                    missing[i] += 1
-                    if arrays.drifted[i]:
-                        adwin_reset(arrays, i)
-                elif adwin_push(arrays, i, x, delta, clock, min_window, grace, max_buckets):
-                    found[alarms, 0] = k
+            column = matrix[start : start + 64, i]
+            absent = 0
+            for k in range(len(column)):
+                absent += not usable(column[k])
+            missing[i] += absent
+            k = 0
+            while k < len(column):
+                k = adwin_run(arrays, i, column, k, delta, clock, min_window, grace, max_buckets)
+                if k < len(column):
+                    found[alarms, 0] = start + k
                     found[alarms, 1] = i
                     alarms += 1
+                    k += 1
     return alarms
 
 

@@ -15,25 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiled import kernel
+from .values import usable
 
 __all__ = [
     "ADWIN_LEVELS",
-    "LARGEST",
     "AdwinArrays",
     "adwin_arrays",
     "adwin_estimation",
     "adwin_grow",
     "adwin_push",
     "adwin_reset",
+    "adwin_run",
     "adwin_take",
-    "usable",
 ]
 
 ADWIN_LEVELS = 40
-"""Bucket sizes 2**0 to 2**39: a window of some 5e12 values. Beyond it the oldest bucket goes."""
-LARGEST = 1e100
-"""A value beyond this is missing to us: its square, or the sum of many, could overflow and leave a detector deaf."""
-
+"""Bucket sizes 2**0 to 2**39. A window reaches the last after some 1e12 values; then its oldest bucket goes."""
 # The quick test of a cut compares rounded figures with rounded figures. 8 ulp of the summands bounds what the
 # subtraction of two means may have lost; 1e-9 is far more than all other roundings together.
 _ULPS = 8.0 * 2.0**-52
@@ -112,12 +109,6 @@ def adwin_take(arrays: AdwinArrays, series: npt.NDArray[np.int64]) -> AdwinArray
 
 
 @kernel
-def usable(x: float) -> bool:
-    """Whether a detector may see a value: not NaN, not infinite, not beyond `LARGEST`."""
-    return abs(x) <= LARGEST
-
-
-@kernel
 def adwin_reset(arrays: AdwinArrays, i: int) -> None:
     """Make series `i` empty."""
     for level in range(arrays.levels[i]):
@@ -167,12 +158,113 @@ def adwin_push(  # noqa: PLR0917 - kernels are called by position
     """
     if arrays.drifted[i]:
         adwin_reset(arrays, i)
-    _insert(arrays, i, x, max_buckets)
+    before = arrays.width[i]
+    arrays.variance[i] = _spread(arrays.variance[i], arrays.total[i], before, x)
+    arrays.total[i] += x
+    arrays.width[i] = before + 1.0
+    count = np.int64(arrays.counts[i, 0])
+    arrays.totals[0, i, count] = x
+    arrays.counts[i, 0] = np.uint8(count + 1)
+    if count == max_buckets:
+        _compress(arrays, i, max_buckets)
     tick = arrays.ticks[i] + 1
     if tick < clock:
         arrays.ticks[i] = tick
         return False
+    return _shrink(arrays, i, delta, min_window, grace)
+
+
+@kernel(inline=True)
+def adwin_run(  # noqa: PLR0917 - kernels are called by position
+    arrays: AdwinArrays,
+    i: int,
+    values: npt.NDArray[np.float64],
+    start: int,
+    delta: float,
+    clock: int,
+    min_window: int,
+    grace: int,
+    max_buckets: int,
+) -> int:
+    """Add values to series `i` from position `start` on, up to the first alarm.
+
+    What `adwin_push` does value by value, in less time. Values that are not `usable` are left out; one right after an
+    alarm makes the series empty.
+
+    Parameters
+    ----------
+    values : float64 [n]
+        Need not be contiguous.
+    start : int
+        Where to begin; after an alarm go on at the position after it.
+    arrays, i, delta, clock, min_window, grace, max_buckets
+        As in `adwin_push`.
+
+    Returns
+    -------
+    int
+        The position that raised an alarm, or `n`.
+    """
+    if start < len(values) and arrays.drifted[i]:
+        adwin_reset(arrays, i)
+    # In variables, since the compiler has to take every store to one array for a change of the others.
+    width = arrays.width[i]
+    total = arrays.total[i]
+    variance = arrays.variance[i]
+    tick = int(arrays.ticks[i])
+    count = int(arrays.counts[i, 0])
+    alarm = len(values)
+    for k in range(start, len(values)):
+        x = values[k]
+        if not usable(x):
+            continue
+        variance = _spread(variance, total, width, x)
+        total += x
+        width += 1.0
+        arrays.totals[0, i, count] = x
+        count += 1
+        if count > max_buckets:
+            _compress(arrays, i, max_buckets)
+            count = max_buckets - 1
+        tick += 1
+        if tick < clock:
+            continue
+        arrays.width[i] = width
+        arrays.total[i] = total
+        arrays.variance[i] = variance
+        arrays.counts[i, 0] = np.uint8(count)
+        if _shrink(arrays, i, delta, min_window, grace):
+            alarm = k
+        width = arrays.width[i]
+        total = arrays.total[i]
+        variance = arrays.variance[i]
+        count = int(arrays.counts[i, 0])
+        tick = int(arrays.ticks[i])
+        if alarm == k:
+            break
+    arrays.width[i] = width
+    arrays.total[i] = total
+    arrays.variance[i] = variance
+    arrays.ticks[i] = tick
+    arrays.counts[i, 0] = np.uint8(count)
+    return alarm
+
+
+@kernel(inline=True)
+def _spread(variance: float, total: float, width: float, x: float) -> float:
+    """Sum of squared deviations after a value more."""
+    if width == 0.0:
+        return variance
+    deviation = x - total / width
+    return variance + width * deviation * deviation / (width + 1.0)
+
+
+@kernel(inline=True)
+def _shrink(arrays: AdwinArrays, i: int, delta: float, min_window: int, grace: int) -> bool:
+    """Test the window and drop what is older than a change; say whether there was one."""
     arrays.ticks[i] = 0
+    while arrays.levels[i] == ADWIN_LEVELS:
+        _forget_oldest(arrays, i)
     if arrays.width[i] <= grace:
         return False
     changed = False
@@ -184,40 +276,24 @@ def adwin_push(  # noqa: PLR0917 - kernels are called by position
 
 
 @kernel(inline=True)
-def _insert(arrays: AdwinArrays, i: int, x: float, max_buckets: int) -> None:
-    before = arrays.width[i]
-    width = before + 1.0
-    arrays.width[i] = width
-    if before > 0.0:
-        deviation = x - arrays.total[i] / before
-        arrays.variance[i] += before * deviation * deviation / width
-    arrays.total[i] += x
-    count = np.int64(arrays.counts[i, 0])
-    arrays.totals[0, i, count] = x
-    arrays.counts[i, 0] = np.uint8(count + 1)
-    if count == max_buckets:
-        _compress(arrays, i, max_buckets)
-
-
-@kernel(inline=True)
 def _compress(arrays: AdwinArrays, i: int, max_buckets: int) -> None:
     """Merge the two oldest buckets of each level that is over-full into one of the next level."""
     level = 0
     size = 1.0
     inverse = 1.0
     while True:
-        if level + 1 == ADWIN_LEVELS:
-            _forget_oldest(arrays, i)
-            return
         first = arrays.totals[level, i, 0]
         second = arrays.totals[level, i, 1]
         # The size is a power of two: its inverse is exact, and the product is what the division gives.
         gap = first * inverse - second * inverse
         merged = arrays.variances[level, i, 0] + arrays.variances[level, i, 1] + size * 0.5 * gap * gap
-        for k in range(max_buckets - 1):
-            arrays.totals[level, i, k] = arrays.totals[level, i, k + 2]
-        if level > 0:
+        if max_buckets == 5:  # the default: a loop of known length is laid out flat
+            for k in range(4):
+                arrays.totals[level, i, k] = arrays.totals[level, i, k + 2]
+                arrays.variances[level, i, k] = arrays.variances[level, i, k + 2]
+        else:
             for k in range(max_buckets - 1):
+                arrays.totals[level, i, k] = arrays.totals[level, i, k + 2]
                 arrays.variances[level, i, k] = arrays.variances[level, i, k + 2]
         arrays.counts[i, level] = np.uint8(max_buckets - 1)
         level += 1

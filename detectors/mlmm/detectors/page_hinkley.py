@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _envelope
-from .adwin_kernels import LARGEST
 from .page_hinkley_bank import PageHinkleyBank
 from .page_hinkley_kernels import DOWN, UP
+from .values import LARGEST
 
 __all__ = ["PageHinkley"]
 

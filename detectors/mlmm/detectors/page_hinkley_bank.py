@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from ._bank import Bank
 from ._parameters import number, one_of, whole
-from .adwin_kernels import LARGEST, usable
 from .compiled import kernel
 from .page_hinkley_kernels import (
     BOTH,
@@ -20,12 +19,12 @@ from .page_hinkley_kernels import (
     page_hinkley_grow,
     page_hinkley_pack,
     page_hinkley_packed_size,
-    page_hinkley_push,
-    page_hinkley_reset,
+    page_hinkley_run,
     page_hinkley_since,
     page_hinkley_take,
     page_hinkley_unpack,
 )
+from .values import LARGEST, usable
 
 __all__ = ["PageHinkleyBank"]
 
@@ -169,16 +168,19 @@ def _push_matrix(  # noqa: PLR0917 - kernels are called by position
     # Series outside, so that one series' state stays near; rows in blocks, so that the block of the matrix does too.
     for start in range(0, rows, 64):
         for i in range(columns):
-            for k in range(start, min(start + 64, rows)):
-                x = matrix[k, i]
-                if not usable(x):
-                    missing[i] += 1
-                    if arrays.direction[i] != 0:
-                        page_hinkley_reset(arrays, i)
-                elif page_hinkley_push(arrays, i, x, delta, threshold, alpha, min_instances, mode):
-                    found[alarms, 0] = k
+            column = matrix[start : start + 64, i]
+            absent = 0
+            for k in range(len(column)):
+                absent += not usable(column[k])
+            missing[i] += absent
+            k = 0
+            while k < len(column):
+                k = page_hinkley_run(arrays, i, column, k, delta, threshold, alpha, min_instances, mode)
+                if k < len(column):
+                    found[alarms, 0] = start + k
                     found[alarms, 1] = i
                     alarms += 1
+                    k += 1
     return alarms
 
 

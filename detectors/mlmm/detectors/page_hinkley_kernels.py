@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .compiled import kernel
 from .packing import get_f64, put_f64
+from .values import usable
 
 __all__ = [
     "BOTH",
@@ -26,6 +27,7 @@ __all__ = [
     "page_hinkley_packed_size",
     "page_hinkley_push",
     "page_hinkley_reset",
+    "page_hinkley_run",
     "page_hinkley_since",
     "page_hinkley_take",
     "page_hinkley_unpack",
@@ -131,17 +133,78 @@ def page_hinkley_push(  # noqa: PLR0917 - kernels are called by position
     if decrease > state[_HIGHEST]:
         state[_HIGHEST] = decrease
         state[_HIGHEST_AT] = n
-    if n < min_instances:
+    up = (mode & UP) != 0 and increase - state[_LOWEST] > threshold
+    down = (mode & DOWN) != 0 and state[_HIGHEST] - decrease > threshold
+    if n < min_instances or not (up or down):
         return False
-    direction = 0
-    if increase - state[_LOWEST] > threshold:
-        direction |= mode & UP
-    if state[_HIGHEST] - decrease > threshold:
-        direction |= mode & DOWN
-    if direction == 0:
-        return False
-    arrays.direction[i] = np.uint8(direction)
+    arrays.direction[i] = np.uint8(up * UP + down * DOWN)
     return True
+
+
+@kernel(inline=True)
+def page_hinkley_run(  # noqa: PLR0917 - kernels are called by position
+    arrays: PageHinkleyArrays,
+    i: int,
+    values: npt.NDArray[np.float64],
+    start: int,
+    delta: float,
+    threshold: float,
+    alpha: float,
+    min_instances: int,
+    mode: int,
+) -> int:
+    """Add values to series `i` from position `start` on, up to the first alarm.
+
+    What `page_hinkley_push` does value by value, in less than half the time. Values that are not `usable` are left out;
+    one right after an alarm makes the series empty.
+
+    Parameters
+    ----------
+    values : float64 [n]
+        Need not be contiguous.
+    start : int
+        Where to begin; after an alarm go on at the position after it.
+    arrays, i, delta, threshold, alpha, min_instances, mode
+        As in `page_hinkley_push`.
+
+    Returns
+    -------
+    int
+        The position that raised an alarm, or `n`.
+    """
+    if start < len(values) and arrays.direction[i] != 0:
+        page_hinkley_reset(arrays, i)
+    state = arrays.values[i]
+    # In variables, since the compiler has to take every store to one array for a change of the others.
+    n, mean, increase, decrease = state[_N], state[_MEAN], state[_INCREASE], state[_DECREASE]
+    lowest, highest, lowest_at, highest_at = state[_LOWEST], state[_HIGHEST], state[_LOWEST_AT], state[_HIGHEST_AT]
+    rising = threshold if mode & UP else np.inf
+    falling = threshold if mode & DOWN else np.inf
+    alarm = len(values)
+    for k in range(start, len(values)):
+        x = values[k]
+        if not usable(x):
+            continue
+        n += 1.0
+        mean += (1.0 / n) * (x - mean)
+        deviation = x - mean
+        increase = alpha * increase + deviation - delta
+        decrease = alpha * decrease + deviation + delta
+        if increase < lowest:
+            lowest = increase
+            lowest_at = n
+        if decrease > highest:
+            highest = decrease
+            highest_at = n
+        up = increase - lowest > rising
+        down = highest - decrease > falling
+        if (up or down) and n >= min_instances:
+            arrays.direction[i] = np.uint8(up * UP + down * DOWN)
+            alarm = k
+            break
+    state[_N], state[_MEAN], state[_INCREASE], state[_DECREASE] = n, mean, increase, decrease
+    state[_LOWEST], state[_HIGHEST], state[_LOWEST_AT], state[_HIGHEST_AT] = lowest, highest, lowest_at, highest_at
+    return alarm
 
 
 @kernel
