@@ -16,7 +16,8 @@ from mlmm.alerting.notifier._outcomes import Outcomes
 from mlmm.alerting.notifier._pipeline import Job, Policy, stages_of
 from mlmm.events import JSON, MalformedEvent, Topics, decode_events, header
 from mlmm.events.types import Notification, NotificationOutcome
-from mlmm.runtime.connections import kafka_consumer
+from mlmm.runtime.connections import kafka_consumer, kafka_errors
+from mlmm.runtime.errors import ServiceUnavailable
 from mlmm.runtime.settings import Settings
 
 __all__ = ["run_notifier"]
@@ -71,7 +72,7 @@ class _Worker:
         self._offsets = Offsets()
         self._outcomes = Outcomes(settings, stop_event)
         self._held: dict[Any, deque[Any]] = {}
-        self._lost_outcomes = False
+        self._behind = True
         policy = Policy(attempts=settings.smtp.attempts)
         self._notifiers = notifiers
         self._lines = {name: self._line(name, notifier, policy) for name, notifier in notifiers.items()}
@@ -103,7 +104,12 @@ class _Worker:
         )
 
     def run(self) -> None:
-        self._outcomes.catch_up()
+        with kafka_errors(self._settings.kafka):
+            self._outcomes.catch_up()
+            self._behind = False
+            self._follow()
+
+    def _follow(self) -> None:
         self._consumer.subscribe([self._topic], listener=_listener(self))
         for line in self._lines.values():
             line.start()
@@ -112,8 +118,22 @@ class _Worker:
             polled = self._consumer.poll(timeout_ms=200)
             for partition, records in polled.items():
                 self._held.setdefault(partition, deque()).extend(records)
-            self._hand_out()
+            if self._behind:
+                self._catch_up()
+            if not self._behind:
+                self._hand_out()
             self._commit()
+
+    def _catch_up(self) -> None:
+        """Another worker may have delivered what it did not commit: nothing is handed out before its notes are read."""
+        from kafka.errors import KafkaError  # noqa: PLC0415 - imported when used
+
+        try:
+            self._outcomes.catch_up()
+        except (KafkaError, ServiceUnavailable) as error:
+            logger.warning("outcomes can't be read yet", extra={"error": str(error) or type(error).__name__})
+        else:
+            self._behind = False
 
     def close(self) -> bool:
         deadline = time.monotonic() + self._settings.smtp.timeout + 5
@@ -125,9 +145,9 @@ class _Worker:
         return all(in_time)
 
     def assigned(self, partitions: Sequence[Any]) -> None:
-        """Another worker may have delivered what it did not commit: read what it noted."""
+        """Begin with partitions, once what others noted of them is read (which is too long a work for a callback)."""
         self._offsets.assign(partition.partition for partition in partitions)
-        self._outcomes.catch_up()
+        self._behind = True
 
     def revoked(self, partitions: Sequence[Any]) -> None:
         """Commit what is done and let the rest go."""
