@@ -101,7 +101,8 @@ def test_a_broker_that_is_away_is_told_with_address_and_remedy(make, nowhere):
         f"from mlmm.runtime.connections import {make} as make\n"
         "from mlmm.runtime.errors import ServiceUnavailable\n"
         "from mlmm.runtime.settings import load\n"
-        "try: make(load(env={}, arguments={'kafka.bootstrap_servers': sys.argv[1], 'kafka.connect_timeout': '300ms'}))\n"
+        "given = {'kafka.bootstrap_servers': sys.argv[1], 'kafka.connect_timeout': '300ms'}\n"
+        "try: make(load(env={}, arguments=given))\n"
         "except ServiceUnavailable as error: print(error.service, error.address, error)\n"
     )
     run = subprocess.run([sys.executable, "-c", code, nowhere], capture_output=True, text=True, check=True, timeout=60)
