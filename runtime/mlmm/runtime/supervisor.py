@@ -27,11 +27,11 @@ log = logs.get("mlmm.supervisor")
 class Policy(NamedTuple):
     """When to start again and when to give up; all in seconds, ``failures`` a count."""
 
-    first_delay: float = 0.5
+    first_delay: float = 0.2
     """Wait before the first restart of a process that ended soon; doubled each time."""
     longest_delay: float = 30.0
     """The doubling ends here."""
-    well_after: float = 60.0
+    well_after: float = 10.0
     """A process that ran for so long ran well: its next restart is at once and the count of failures begins anew."""
     failures: int = 10
     """So many ends in a row, none of which ran well, and the supervisor gives up."""
