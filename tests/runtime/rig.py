@@ -1,7 +1,6 @@
 """What the harness's integration tests share: topics, records, worker processes, and what is left at the end."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -94,12 +93,14 @@ class Rig:
             }
         )
         self.producer = KafkaProducer(bootstrap_servers=self.kafka, linger_ms=5)
+        self.consumer = KafkaConsumer(bootstrap_servers=self.kafka)
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
             worker.kill()
+        self.consumer.close()
         self.producer.close()
         self.admin.close()
         self.redis.close()
@@ -130,11 +131,7 @@ class Rig:
     def ends(self, topic: str) -> dict[int, int]:
         self.producer.flush()
         places = [TopicPartition(self.topic(topic), n) for n in range(self.partitions)]
-        consumer = KafkaConsumer(bootstrap_servers=self.kafka)
-        try:
-            return {place.partition: end for place, end in consumer.end_offsets(places).items()}
-        finally:
-            consumer.close()
+        return {place.partition: end for place, end in self.consumer.end_offsets(places).items()}
 
     def state(self, partition: int, processor: str = "counting") -> tuple[int | None, dict[bytes, bytes]]:
         return read_cells(self.redis, self.name, processor, partition)
@@ -156,22 +153,24 @@ class Rig:
 
     def read(self, topic: str) -> list[tuple[int, Record]]:
         """All records of a topic, with their partitions."""
-        consumer = KafkaConsumer(bootstrap_servers=self.kafka, auto_offset_reset="earliest", consumer_timeout_ms=10_000)
-        try:
-            places = [TopicPartition(self.topic(topic), n) for n in range(self.partitions)]
-            consumer.assign(places)
-            consumer.seek_to_beginning(*places)
-            ends = consumer.end_offsets(places)
-            found: list[tuple[int, Record]] = []
-            while any(consumer.position(place) < end for place, end in ends.items()):
-                for place, records in consumer.poll(timeout_ms=500).items():
-                    found.extend(
-                        (place.partition, Record(r.offset, r.timestamp * 1000, r.key or b"", r.value, r.headers))
-                        for r in records
-                    )
-            return found
-        finally:
-            consumer.close()
+        self.producer.flush()
+        places = [TopicPartition(self.topic(topic), n) for n in range(self.partitions)]
+        consumer = self.consumer
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        ends = consumer.end_offsets(places)
+        found: list[tuple[int, Record]] = []
+
+        def all_read() -> bool:
+            for place, records in consumer.poll(timeout_ms=200).items():
+                found.extend(
+                    (place.partition, Record(r.offset, r.timestamp * 1000, r.key or b"", r.value, r.headers))
+                    for r in records
+                )
+            return all(consumer.position(place) >= end for place, end in ends.items())
+
+        wait_until(all_read, timeout=60, what=f"{topic} to be read")
+        return found
 
     def outputs(self, topic: str = "findings") -> tuple[list[tuple[int, Record]], list[tuple[int, Record]]]:
         """All outputs as sent, and what is left of them after dropping by sequence."""
@@ -208,7 +207,3 @@ class Rig:
             records = [record for n, record in log if n == partition and partition_of(record.key, self.partitions) == n]
             expected += [(o.key, o.id.encode(), o.value) for o in state.process(records) if o.topic == "findings"]
         return expected
-
-
-def environment() -> dict[str, str]:
-    return dict(os.environ)

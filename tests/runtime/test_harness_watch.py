@@ -1,0 +1,207 @@
+"""Slots, stalls and patience: what ends a process, and what does not."""
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis as redis_library
+
+from mlmm.runtime.errors import ServiceUnavailable
+from mlmm.runtime.harness.kafka_side import Place
+from mlmm.runtime.harness.patience import Patience
+from mlmm.runtime.harness.slots import Slot, Superseded
+from mlmm.runtime.harness.watch import GroupFailed, Stalled, Stalls, Watch
+from mlmm.runtime.metrics import Metrics
+from tests.services import unique
+
+PLACE = Place("t", 0)
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_library.Redis]:
+    client = redis_library.Redis.from_url(redis_url)
+    yield client
+    client.close()
+
+
+def test_whoever_finds_a_higher_epoch_of_its_slot_ends(redis):
+    name = unique("d")
+    old, new = Slot(name, "g", "0"), Slot(name, "g", "0")
+    assert old.take(redis) == 1
+    old.hold(redis)
+    assert new.take(redis) == 2
+    new.hold(redis)
+    with pytest.raises(Superseded, match="a slot of its own"):
+        old.hold(redis)
+    new.hold(redis)
+
+
+def test_another_slot_of_the_group_disturbs_nobody(redis):
+    name = unique("d")
+    slots = [Slot(name, "g", "0"), Slot(name, "g", "1"), Slot(name, "h", "0")]
+    for slot in slots:
+        slot.take(redis)
+    for slot in slots:
+        slot.hold(redis)
+
+
+def test_a_redis_that_came_back_older_does_not_end_the_newest_process(redis):
+    name = unique("d")
+    old, new = Slot(name, "g", "0"), Slot(name, "g", "0")
+    old.take(redis)
+    before = redis.hgetall(old.key)
+    new.take(redis)
+    redis.delete(new.key)
+    redis.hset(new.key, mapping=before)
+    new.hold(redis)
+    with pytest.raises(Superseded):
+        old.hold(redis)
+    redis.delete(new.key)
+    new.hold(redis)
+    new.hold(redis)
+
+
+def test_of_two_processes_with_one_epoch_one_ends(redis):
+    """The newer one drew the same number, from a Redis that had come back older."""
+    name = unique("d")
+    old, new = Slot(name, "g", "0"), Slot(name, "g", "0")
+    old.take(redis)
+    redis.delete(old.key)
+    assert new.take(redis) == old.epoch
+    new.hold(redis)
+    with pytest.raises(Superseded):
+        old.hold(redis)
+
+
+# --- stalls ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("looks", "stalls"),
+    [
+        ([(5, 9, 0), (5, 9, 50), (5, 12, 101)], True),
+        ([(5, 9, 0), (6, 9, 50), (6, 12, 101)], False),
+        ([(5, 5, 0), (5, 5, 200), (5, 5, 400)], False),
+        ([(5, 5, 0), (5, 5, 200), (5, 6, 210), (5, 6, 311)], True),
+        ([(None, 0, 0), (None, 0, 101)], True),
+        ([(None, 0, 0), (0, 3, 90), (0, 3, 150)], False),
+    ],
+    ids=[
+        "the log moves, we do not",
+        "we move",
+        "the log is empty",
+        "from when it had more",
+        "never claimed",
+        "claimed late",
+    ],
+)
+def test_a_position_that_stands_still_while_the_log_goes_on_is_a_stall(looks: list[tuple[Any, int, int]], stalls: bool):
+    watch = Stalls(after=100)
+
+    def look() -> None:
+        for position, end, now in looks:
+            watch.check({PLACE: position}, {PLACE: end}, now)
+
+    if stalls:
+        with pytest.raises(Stalled, match=r"t\[0\]"):
+            look()
+    else:
+        look()
+
+
+def test_a_partition_that_went_elsewhere_is_forgotten():
+    watch = Stalls(after=100)
+    watch.check({PLACE: 5}, {PLACE: 9}, 0)
+    watch.check({}, {}, 50)
+    watch.check({PLACE: 5}, {PLACE: 9}, 150)
+
+
+def watching(consumer: Any, **given: Any) -> Watch:
+    app = SimpleNamespace(consumer=consumer, crashed=False, crash_reason=None, **given)
+    engine: Any = SimpleNamespace(partitions={}, metrics=Metrics())
+    slot: Any = SimpleNamespace(hold=lambda _: None)
+    failures: list[BaseException] = []
+    watch = Watch(app, engine, slot, None, stall_after=0.2, kafka="here", fail=failures.append)  # type: ignore[arg-type]
+    watch.failures = failures  # type: ignore[attr-defined]
+    return watch
+
+
+def test_a_fatal_error_of_the_group_ends_the_process_with_a_reason():
+    """Faust logs it and then sits there for ever, alive and idle."""
+    watch = watching(SimpleNamespace(group_error=lambda: ValueError("InvalidSessionTimeout")))
+    asyncio.run(watch.run())
+    (error,) = watch.failures  # type: ignore[attr-defined]
+    assert isinstance(error, GroupFailed)
+    assert "InvalidSessionTimeout" in str(error)
+
+
+def test_kafka_that_answers_nothing_for_too_long_ends_the_process():
+    async def ends(_: Any) -> None:
+        raise TimeoutError
+
+    watch = watching(SimpleNamespace(group_error=lambda: None, assignment=lambda: [PLACE], ends=ends))
+    asyncio.run(watch.run())
+    (error,) = watch.failures  # type: ignore[attr-defined]
+    assert isinstance(error, ServiceUnavailable)
+
+
+# --- patience --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis_library.ConnectionError("gone"),
+        redis_library.TimeoutError("slow"),
+        redis_library.BusyLoadingError("loading"),
+        redis_library.ReadOnlyError("replica"),
+        redis_library.ResponseError("OOM command not allowed"),
+        redis_library.ResponseError("MISCONF cannot persist"),
+    ],
+    ids=str,
+)
+def test_what_time_may_heal_is_tried_again_within_a_bound(error: Exception):
+    tries: list[Exception] = []
+
+    def call() -> str:
+        if len(tries) < 2:
+            raise error
+        return "done"
+
+    assert Patience(5, "here", tries.append)(call) == "done"
+    assert tries == [error, error]
+
+    def never() -> None:
+        raise error
+
+    with pytest.raises(ServiceUnavailable, match=r"here: away for 0\.1 s"):
+        Patience(0.1, "here", lambda _: None)(never)
+
+
+def test_what_time_does_not_heal_is_not_tried_again():
+    tries: list[Exception] = []
+
+    def call() -> None:
+        raise redis_library.ResponseError("WRONGTYPE")
+
+    with pytest.raises(redis_library.ResponseError):
+        Patience(5, "here", tries.append)(call)
+
+    def refused() -> None:
+        raise redis_library.AuthenticationError("no")
+
+    with pytest.raises(ServiceUnavailable, match="refused the logon"):
+        Patience(5, "here", tries.append)(refused)
+    assert not tries
+
+
+def test_a_process_that_ends_for_another_reason_waits_no_longer():
+    patience = Patience(60, "here", lambda _: patience.close())
+
+    def call() -> None:
+        raise redis_library.ConnectionError("gone")
+
+    with pytest.raises(ServiceUnavailable):
+        patience(call)
