@@ -7,13 +7,13 @@ Source: Bifet and Gavaldà, "Learning from time-changing data with adaptive wind
 Babcock et al., "Maintaining variance and k-medians over data stream windows", PODS 2003.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .adwin_cuts import cut_found
 from .compiled import kernel
 from .values import usable
 
@@ -31,10 +31,6 @@ __all__ = [
 
 ADWIN_LEVELS = 40
 """Bucket sizes 2**0 to 2**39. A window reaches the last after some 1e12 values; then its oldest bucket goes."""
-# The quick test of a cut compares rounded figures with rounded figures. 8 ulp of the summands bounds what the
-# subtraction of two means may have lost; 1e-9 is far more than all other roundings together.
-_ULPS = 8.0 * 2.0**-52
-_SURE = 1.0 - 1e-9
 
 
 class AdwinArrays(NamedTuple):
@@ -171,7 +167,7 @@ def adwin_push(  # noqa: PLR0917 - kernels are called by position
     if tick < clock:
         arrays.ticks[i] = tick
         return False
-    return _shrink(arrays, i, delta, min_window, grace)
+    return _shrink(arrays, i, delta, min_window, grace, max_buckets)
 
 
 @kernel(inline=True)
@@ -233,7 +229,7 @@ def adwin_run(  # noqa: PLR0917 - kernels are called by position
         arrays.total[i] = total
         arrays.variance[i] = variance
         arrays.counts[i, 0] = np.uint8(count)
-        if _shrink(arrays, i, delta, min_window, grace):
+        if _shrink(arrays, i, delta, min_window, grace, max_buckets):
             alarm = k
         width = arrays.width[i]
         total = arrays.total[i]
@@ -260,7 +256,9 @@ def _spread(variance: float, total: float, width: float, x: float) -> float:
 
 
 @kernel(inline=True)
-def _shrink(arrays: AdwinArrays, i: int, delta: float, min_window: int, grace: int) -> bool:
+def _shrink(  # noqa: PLR0917 - kernels are called by position
+    arrays: AdwinArrays, i: int, delta: float, min_window: int, grace: int, max_buckets: int
+) -> bool:
     """Test the window and drop what is older than a change; say whether there was one."""
     arrays.ticks[i] = 0
     while arrays.levels[i] == ADWIN_LEVELS:
@@ -268,7 +266,17 @@ def _shrink(arrays: AdwinArrays, i: int, delta: float, min_window: int, grace: i
     if arrays.width[i] <= grace:
         return False
     changed = False
-    while _cut_found(arrays, i, delta, min_window):
+    while cut_found(
+        arrays.totals[:, i],
+        arrays.counts[i],
+        arrays.levels[i],
+        arrays.width[i],
+        arrays.total[i],
+        arrays.variance[i],
+        delta,
+        min_window,
+        max_buckets,
+    ):
         _forget_oldest(arrays, i)
         changed = True
     arrays.drifted[i] = changed
@@ -327,45 +335,3 @@ def _forget_oldest(arrays: AdwinArrays, i: int) -> None:
     while level > 0 and arrays.counts[i, level] == 0:
         level -= 1
     arrays.levels[i] = level + 1
-
-
-@kernel
-def _cut_found(arrays: AdwinArrays, i: int, delta: float, min_window: int) -> bool:
-    """Whether the window can be cut in two parts whose means differ by more than epsilon."""
-    width = arrays.width[i]
-    if width < 2.0:
-        return False
-    prime = math.log(2.0 * math.log(width) / delta)
-    spread = arrays.variance[i] / width
-    # epsilon is at least either of these over n0 * n1, since both harmonic terms shrink with min_window.
-    linear = 2.0 / 3.0 * prime * width * _SURE
-    square = 2.0 * arrays.variance[i] * prime * _SURE
-    if square < 1e-150:  # squares near the denormals lose digits
-        square = 0.0
-    n0 = 0.0
-    n1 = width
-    u0 = 0.0
-    u1 = arrays.total[i]
-    size = 2.0 ** arrays.levels[i]
-    for level in range(arrays.levels[i] - 1, -1, -1):
-        size *= 0.5
-        for k in range(np.int64(arrays.counts[i, level])):
-            n0 += size
-            n1 -= size
-            u0 += arrays.totals[level, i, k]
-            u1 -= arrays.totals[level, i, k]
-            if n1 < min_window:
-                return False
-            if n0 < min_window:
-                continue
-            cross0 = u0 * n1
-            cross1 = u1 * n0
-            gap = abs(cross0 - cross1) + _ULPS * (abs(cross0) + abs(cross1))
-            if gap < linear or gap * gap < square * n0 * n1:
-                continue
-            recip = 1.0 / (n0 - min_window + 1.0) + 1.0 / (n1 - min_window + 1.0)
-            radicand = 2.0 * recip * spread * prime
-            # A negative variance, left by cancellation, is no cut: river's comparison with NaN.
-            if radicand >= 0.0 and abs(u0 / n0 - u1 / n1) > math.sqrt(radicand) + 2.0 / 3.0 * prime * recip:
-                return True
-    return False
