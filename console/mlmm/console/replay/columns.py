@@ -16,7 +16,7 @@ from mlmm.runtime.errors import MissingExtra
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_columns", "identities", "numbers", "read_frame", "times_of", "values_of"]
+__all__ = ["check_columns", "identities", "numbers", "read_frame", "scores_of", "times_of", "values_of"]
 
 
 def read_frame(path: Path) -> "pd.DataFrame":
@@ -63,9 +63,13 @@ def times_of(
             "dates and times are expected, such as 2026-11-21T03:20:00Z"
         )
     try:
-        parsed = pd.to_datetime(column, utc=True)
+        # Text is ISO 8601, so that no day is taken for a month; writers leave out fractions of a second that are 0.
+        parsed = pd.to_datetime(column, utc=True, format=None if column.dtype.kind == "M" else "ISO8601")
     except (ValueError, TypeError, OverflowError) as error:
-        raise WrongInput(f"{path}: column {name!r} ({flag}): {error}") from error
+        raise WrongInput(
+            f"{path}: column {name!r} ({flag}): {str(error).partition('.')[0]}. "
+            "Dates and times are expected as in 2026-11-21T03:20:00Z"
+        ) from error
     missing = parsed.isna().to_numpy()
     if wanted is not None:
         missing = missing & wanted
@@ -89,6 +93,15 @@ def numbers(column: "pd.Series") -> NDArray[np.float64]:
     """Numbers and bools as float64, NaN where missing."""
     made: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.ascontiguousarray(made)
+
+
+def scores_of(path: Path, column: "pd.Series", name: str) -> NDArray[np.float64]:
+    """Probabilities as float64, NaN where missing."""
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(column):
+        raise WrongInput(f"{path}: column {name!r} (--score-column): numbers are expected, found {column.dtype}")
+    return numbers(column)
 
 
 def values_of(path: Path, column: "pd.Series", name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:

@@ -142,12 +142,12 @@ def from_lines(lines: Iterable[bytes | str], *, name: str = "lines") -> Iterator
     Yields
     ------
     (topic, partition, Record)
-        Topic by its logical name. Records of one partition come in order.
+        Topic by its logical name. Records of one partition come in order; their log time never goes back.
 
     Raises
     ------
     WrongInput
-        Naming the line that is none, or whose offset or log time goes back.
+        Naming the line that is none, or whose offset goes back.
     """
     waiting: dict[tuple[str, int], tuple[_Line, list[msgspec.Raw]]] = {}
     for number, text in enumerate(lines, 1):
@@ -165,13 +165,13 @@ def from_lines(lines: Iterable[bytes | str], *, name: str = "lines") -> Iterator
             if line.offset == first.offset:
                 items.append(msgspec.Raw(bytes(line.data)))
                 continue
-            if line.offset < first.offset or line.log_time < first.log_time:
-                what = "offset" if line.offset < first.offset else "log_time"
-                back = f"{getattr(line, what)} follows {getattr(first, what)}"
+            if line.offset < first.offset:
                 raise WrongInput(
-                    f"{name}, line {number}: {what} {back} in partition {line.partition} of {line.topic}: "
-                    "the lines of a partition must stand in the log's order"
+                    f"{name}, line {number}: offset {line.offset} follows {first.offset} in partition {line.partition} "
+                    f"of {line.topic}: the lines of a partition must stand in the log's order"
                 )
+            # As in a worker: a broker whose clock went back does not take the log's time with it.
+            line.log_time = max(line.log_time, first.log_time)
             yield (*place, _record(first, items, name))
         waiting[place] = (line, [msgspec.Raw(bytes(line.data))])
     for place, (first, items) in waiting.items():

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlmm.console.replay.columns import check_columns, identities, numbers, read_frame, times_of, values_of
+from mlmm.console.replay.columns import check_columns, identities, numbers, read_frame, scores_of, times_of, values_of
 from mlmm.console.replay.errors import WrongInput
 from mlmm.events import COLUMNS_TYPE, LabelBlock, LabelHead, PredictionBlock, PredictionHead, encode_columns
 from mlmm.runtime.processor import Record
@@ -93,6 +93,7 @@ def read_table(path: Path, columns: TableColumns) -> Table:
         option: name for option, name in msgspec.structs.asdict(columns).items() if option.endswith("_column") and name
     }
     check_columns(path, frame, named)
+    score = None if columns.score_column is None else scores_of(path, frame[columns.score_column], columns.score_column)
     time = times_of(path, frame, columns.time_column, "--time-column")
     output, classes = values_of(path, frame[columns.output_column], columns.output_column)
     kept = np.flatnonzero(~np.isnan(output))
@@ -116,7 +117,7 @@ def read_table(path: Path, columns: TableColumns) -> Table:
         features=np.column_stack([numbers(frame[name])[order] for name in features])
         if features
         else np.empty((len(order), 0)),
-        score=numbers(frame[columns.score_column])[order] if columns.score_column else None,
+        score=None if score is None else score[order],
         label_rows=label_rows,
         label_time=label_time,
         label=label,
