@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""What people see: the ``mlmm`` command, replay over a file, and the demo."""

@@ -1,0 +1,73 @@
+"""``mlmm worker``: the stream processors, kept running."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlmm.console.commands.options import Config, load_settings
+
+Name = Annotated[
+    str,
+    typer.Option(
+        help="Name of this machine among the workers; fixed across restarts. Default: the host name.",
+        show_default=False,
+    ),
+]
+Slot = Annotated[int | None, typer.Option(hidden=True, help="Run this one slot here, without a supervisor.")]
+JsonLogs = Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")]
+
+
+def worker(
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=1, max=256, help="Worker processes. Default: workers in `[worker]`."),
+    ] = None,
+    name: Name = "",
+    config: Config = None,
+    as_json: JsonLogs = False,
+    slot: Slot = None,
+) -> None:
+    """Run the stream processors: label join, rolling performance, drift, training runs.
+
+    Start up to as many as there are partitions, on as many machines as you like; each reads its share. A worker that
+    dies is started again at once and goes on exactly where its last commit was. SIGTERM ends in good order.
+
+        mlmm worker --workers 3
+    """
+    from mlmm.runtime import logs
+
+    settings = load_settings(config)
+    settings.require_kafka()
+    logs.configure(json=as_json)
+    if slot is None:
+        count = workers or settings.worker.workers
+        raise typer.Exit(supervise_slots("worker", count, name=name, config=config, as_json=as_json))
+    from mlmm.runtime.harness import run_worker
+    from mlmm.stream_processors import ServingProcessor, TrainingProcessor
+
+    processors = (ServingProcessor(settings.serving), TrainingProcessor(settings.training))
+    raise typer.Exit(run_worker(settings, processors, group="processors", slot=f"{slot_name(name)}-{slot}"))
+
+
+def slot_name(name: str) -> str:
+    """Return the name given, or the host's."""
+    if name:
+        return name
+    import socket
+
+    return socket.gethostname()
+
+
+def supervise_slots(command: str, count: int, *, name: str, config: Path | None, as_json: bool) -> int:
+    """Keep ``count`` processes of ``mlmm <command> --slot N`` running until told to stop; return the exit code."""
+    from mlmm.runtime.supervisor import supervise
+
+    def make(slot: int) -> list[str]:
+        line = [sys.executable, "-m", "mlmm.console", command, "--slot", str(slot), "--name", slot_name(name)]
+        if config:
+            line += ["--config", str(config)]
+        return [*line, "--json"] if as_json else line
+
+    return supervise(make, count)

@@ -1,0 +1,105 @@
+"""Starts and ends what plays in the demo: services, workers, the API and the trainer, each a process of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlmm.events.errors import MlmmError
+
+__all__ = ["DemoError", "Stage"]
+
+LAST_LINES = 15
+
+
+class DemoError(MlmmError):
+    """The story could not be told; the message says which link broke and where to look."""
+
+
+class Stage:
+    """Processes of the demo; a context manager that ends them all, in reverse order.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``mlmm.toml`` lies and the logs go.
+    """
+
+    GRACE = 10.0
+    """Seconds for a process to end by itself before it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``python -m <arguments>`` with the demo's settings, its output going to a log file."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLMM_")}
+        environment["MLMM_CONFIG"] = str(self.folder / "mlmm.toml")
+        with (self.logs / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(  # noqa: S603 - our own modules
+                [sys.executable, "-m", *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the story alone, which then ends them in order
+            )
+        return self.processes[name]
+
+    def check(self, *, may_end: tuple[str, ...] = ()) -> None:
+        """Raise `DemoError` where a process has ended that should not have."""
+        for name, process in self.processes.items():
+            if process.poll() is not None and name not in may_end:
+                raise DemoError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
+
+    def tail(self, name: str) -> str:
+        """Return the last lines of a log."""
+        file = self.logs / f"{name}.log"
+        lines = file.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n".join([*(f"    {line}" for line in lines), f"    (all of it: {file})"])
+
+    def wait_for_http(self, name: str, url: str, seconds: float) -> None:
+        """Wait until a URL answers."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310
+                return
+            time.sleep(0.1)
+        raise DemoError(f"{name} did not answer at {url} within {seconds:g} s:\n{self.tail(name)}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in reversed(self.processes.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.GRACE
+        for process in reversed(self.processes.values()):
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def free_port() -> int:
+    """Return a port of loopback that is free now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

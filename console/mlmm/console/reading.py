@@ -1,0 +1,84 @@
+"""Reading a topic from some point on, for ``mlmm tail`` and the demo."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlmm.events import MalformedEvent, decode_events, header
+from mlmm.runtime.durations import parse_duration
+from mlmm.runtime.errors import SettingsError
+from mlmm.runtime.processor import Record
+
+if TYPE_CHECKING:
+    from mlmm.runtime.settings import Settings
+
+__all__ = ["describe", "read"]
+
+MICROSECONDS = 1_000_000
+SHOWN = 400
+"""Characters of an event that a line for people shows."""
+
+
+def read(settings: "Settings", topic: str, *, since: str, follow: bool) -> Iterator[tuple[int, Record]]:
+    """Yield (partition, record) of a topic; ends at the log's end as it is now unless ``follow``."""
+    from kafka import TopicPartition
+
+    from mlmm.runtime.connections import kafka_consumer
+
+    consumer = kafka_consumer(settings)
+    try:
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not partitions:
+            raise SettingsError(f"topic {topic} does not exist: run `mlmm topics create`")
+        consumer.assign(partitions)
+        _seek(consumer, partitions, since)
+        ends = consumer.end_offsets(partitions)
+        while follow or any(consumer.position(p) < ends[p] for p in partitions):
+            for partition, records in consumer.poll(timeout_ms=500).items():
+                for r in records:
+                    if follow or r.offset < ends[partition]:
+                        headers = [(name, value or b"") for name, value in r.headers]
+                        yield (
+                            partition.partition,
+                            Record(r.offset, r.timestamp * 1000, r.key or b"", r.value or b"", headers),
+                        )
+    finally:
+        consumer.close()
+
+
+def _seek(consumer: "object", partitions: list, since: str) -> None:  # type: ignore[type-arg]
+    if since == "beginning":
+        consumer.seek_to_beginning(*partitions)  # type: ignore[attr-defined]
+    elif since == "end":
+        consumer.seek_to_end(*partitions)  # type: ignore[attr-defined]
+    else:
+        then = round((time.time() - parse_duration(since)) * 1000)
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, then))  # type: ignore[attr-defined]
+        consumer.seek_to_end(*partitions)  # type: ignore[attr-defined]
+        for partition, at in found.items():
+            if at is not None:
+                consumer.seek(partition, at.offset)  # type: ignore[attr-defined]
+
+
+def describe(partition: int, record: Record) -> Iterator[str]:
+    """Yield a line for people for each event of a record: when, where, what."""
+    kind = (header(record.headers, "ce_type") or b"?").decode(errors="replace")
+    content = (header(record.headers, "content-type") or b"").decode(errors="replace")
+    when = datetime.fromtimestamp(record.log_time / MICROSECONDS, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    start = f"{when} {partition}:{record.offset} {kind.removeprefix('mlmm.')} {record.key.decode(errors='replace')}"
+    why = header(record.headers, "mlmm_error")
+    if why is not None:
+        yield f"{start} {len(record.value)} bytes, refused: {why.decode(errors='replace')}"
+        return
+    try:
+        events = decode_events(kind, content, record.value)
+    except MalformedEvent as error:
+        yield f"{start} {len(record.value)} bytes, malformed: {error}"
+        return
+    for event in events:
+        text = json.dumps(msgspec.to_builtins(event), ensure_ascii=False)
+        yield f"{start} {text if len(text) <= SHOWN else text[:SHOWN] + '…'}"
