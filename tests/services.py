@@ -186,7 +186,7 @@ class RedisServer(_Server):
         options = {
             "port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "daemonize": "no",
             "appendonly": "yes" if self.aof else "no", "maxmemory-policy": "noeviction",
-            "enable-debug-command": "local", "loglevel": "warning",
+            "loglevel": "warning",
         }  # fmt: skip
         return [self.binary, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
 
