@@ -8,7 +8,7 @@ from .compiled import kernel
 __all__ = ["get_f64", "get_u32", "put_f64", "put_u32"]
 
 
-@kernel
+@kernel(inline=True)
 def put_u32(buffer: npt.NDArray[np.uint8], position: int, value: int) -> int:
     """Write an integer of 0 to 2**32 - 1; return the position after it."""
     number = np.int64(value)
@@ -17,7 +17,7 @@ def put_u32(buffer: npt.NDArray[np.uint8], position: int, value: int) -> int:
     return position + 4
 
 
-@kernel
+@kernel(inline=True)
 def get_u32(buffer: npt.NDArray[np.uint8], position: int) -> int:
     """Read what `put_u32` wrote at a position."""
     number = np.int64(0)
@@ -26,7 +26,7 @@ def get_u32(buffer: npt.NDArray[np.uint8], position: int) -> int:
     return number  # type: ignore[return-value]
 
 
-@kernel
+@kernel(inline=True)
 def put_f64(buffer: npt.NDArray[np.uint8], position: int, value: float) -> int:
     """Write a float64; return the position after it."""
     bits = np.float64(value).view(np.int64)
@@ -35,7 +35,7 @@ def put_f64(buffer: npt.NDArray[np.uint8], position: int, value: float) -> int:
     return position + 8
 
 
-@kernel
+@kernel(inline=True)
 def get_f64(buffer: npt.NDArray[np.uint8], position: int) -> float:
     """Read what `put_f64` wrote at a position."""
     bits = np.int64(0)
