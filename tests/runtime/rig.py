@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +30,9 @@ TOPICS = ("serving", "training", "findings", "dead-letters")
 class Worker:
     """One worker process."""
 
-    def __init__(self, rig: "Rig", slot: str, **given: Any) -> None:
-        self.slot = slot
-        self.log = rig.folder / f"worker-{slot}-{len(rig.workers)}.log"
-        arguments = json.dumps({"settings": rig.settings_given, "slot": slot, **given})
+    def __init__(self, path: Path, settings: Mapping[str, Any], slot: str, **given: Any) -> None:
+        self.log = path
+        arguments = json.dumps({"settings": settings, "slot": slot, **given})
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.runtime.counting_worker", arguments], stdout=log, stderr=log
@@ -109,7 +109,8 @@ class Rig:
         return f"{self.name}.{logical}"
 
     def start(self, slot: str = "0", **given: Any) -> Worker:
-        worker = Worker(self, slot, **given)
+        path = self.folder / f"worker-{slot}-{len(self.workers)}.log"
+        worker = Worker(path, self.settings_given, slot, **given)
         self.workers.append(worker)
         return worker
 

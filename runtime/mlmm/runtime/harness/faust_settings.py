@@ -59,7 +59,8 @@ def faust_settings(settings: "Settings", *, group: str, slot: str, host: str) ->
         "broker_max_poll_interval": 24 * 3600.0,
         "broker_commit_interval": 60.0,
         "consumer_auto_offset_reset": "earliest",
-        "consumer_group_instance_id": f"{group}.{slot}",
+        # The embedded broker takes a name and does not understand it: who comes back under it waits for a session.
+        "consumer_group_instance_id": None if kafka.api_version else f"{group}.{slot}",
         "consumer_max_fetch_size": FETCH_BYTES,
         "canonical_url": f"http://{host}/{group}/{slot}",
         "datadir": tempfile.gettempdir(),
