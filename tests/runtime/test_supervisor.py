@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlmm.runtime.harness import Exit
 from mlmm.runtime.supervisor import Action, Policy, Slots, supervise
 from tests.waiting import wait_until
 
@@ -64,12 +65,20 @@ def test_one_that_keeps_failing_ends_all_with_its_code(code, ends_with):
     assert slots.exit_code == ends_with
 
 
-def test_wrong_settings_are_not_tried_again():
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (Exit.SETTINGS, "settings are wrong"),
+        (Exit.SUPERSEDED, "another process"),
+        (Exit.LOG_CHANGED, "a person must decide"),
+    ],
+)
+def test_what_starting_again_does_not_mend_is_not_tried_again(code, says):
     slots = Slots(2, POLICY)
     slots.started(0, 0)
-    assert "settings are wrong" in slots.ended(0, 2, 0)
+    assert says in slots.ended(0, code, 0)
     assert slots.finished
-    assert slots.exit_code == 2
+    assert slots.exit_code == code
 
 
 def test_who_does_not_end_in_the_grace_period_is_killed_once():

@@ -16,8 +16,12 @@ from mlmm.runtime import logs
 
 __all__ = ["Action", "Policy", "Slots", "supervise"]
 
-_USAGE = 2
-"""Exit code of a command line or a setting that is wrong: it will be as wrong the next time."""
+_HOPELESS = {
+    2: "its command line or settings are wrong",
+    4: "another process runs under its slot's name, and the two would fight for ever",
+    5: "its input is no longer the log that the state was made from: a person must decide",
+}
+"""Exit codes (`mlmm.runtime.harness.Exit`) after which starting again is of no use."""
 _LOOK = 0.1
 """Seconds between looks at the processes."""
 
@@ -120,9 +124,9 @@ class Slots:
         slot.running = False
         if self.stopping:
             return "stopping"
-        if code == _USAGE:
-            self.stop(now, exit_code=_USAGE)
-            return "giving up: its command line or settings are wrong"
+        if code in _HOPELESS:
+            self.stop(now, exit_code=code)
+            return f"giving up: {_HOPELESS[code]}"
         well = now - slot.started >= self._policy.well_after
         slot.failures = 0 if well else slot.failures + 1
         if slot.failures >= self._policy.failures:
@@ -166,7 +170,7 @@ def supervise(
     Returns
     -------
     int
-        0 after a signal, 2 when a process ended with 2 (usage or settings), else the code of the one that kept failing.
+        0 after a signal, else the code of the process that ended hopelessly (2, 4, 5) or kept failing.
     """
     decided = Slots(slots, policy or Policy())
     stop = stop or threading.Event()
