@@ -197,7 +197,7 @@ def test_records_that_retention_took_are_counted_and_reported(rig: Rig):
 def test_a_missing_topic_says_what_to_run(rig: Rig):
     rig.admin.delete_topics([rig.topic("serving")])
     worker = rig.start()
-    assert worker.ended() == Exit.SETTINGS
+    assert worker.ended() == Exit.UNAVAILABLE
     assert worker.says("mlmm topics create")
 
 

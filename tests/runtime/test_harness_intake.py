@@ -1,5 +1,7 @@
 """What is made of Kafka's records before a processor sees them."""
 
+import subprocess
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -23,6 +25,12 @@ class Fetched(NamedTuple):
 
 def fetched(*offsets: int) -> list[Fetched]:
     return [Fetched(offset) for offset in offsets]
+
+
+def test_what_replay_uses_loads_neither_kafka_nor_redis_nor_faust():
+    code = "import sys, mlmm.runtime.harness.intake; print({'faust', 'aiokafka', 'kafka', 'redis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_log_time_is_microseconds_and_never_decreases():

@@ -147,6 +147,13 @@ class Consumer(driver.Consumer):
         found: int | None = self._thread.highwater(tp) if tp in self._thread.assignment() else None
         return found
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, of brokers that know no admin calls."""
+        found = self._thread._ensure_consumer().partitions_for_topic(topic)  # noqa: SLF001 - see above
+        if not found:
+            raise MlmmError(f"{topic}: the broker tells no partitions of it")
+        return len(found)
+
     async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """End of each log, asked of Kafka."""
         wanted = [TopicPartition(*place) for place in places]

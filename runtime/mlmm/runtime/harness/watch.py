@@ -4,13 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlmm.runtime.errors import MlmmError, ServiceUnavailable
-from mlmm.runtime.harness.engine import Engine
 from mlmm.runtime.harness.kafka_side import Place
 from mlmm.runtime.harness.slots import Slot
 from mlmm.runtime.store import RedisLike
+
+if TYPE_CHECKING:
+    from mlmm.runtime.harness.engine import Engine
 
 __all__ = ["GroupFailed", "Stalled", "Stalls", "Watch"]
 
@@ -89,7 +91,7 @@ class Watch:
     def __init__(
         self,
         app: Any,
-        engine: Engine,
+        engine: "Engine",
         slot: Slot,
         redis: RedisLike,
         *,

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlmm.events.signing import sign
 from mlmm.events.topics import Topics
 from mlmm.runtime.errors import Fenced, LogChanged, MissingExtra, ServiceUnavailable, SettingsError
+from mlmm.runtime.extras import require
 from mlmm.runtime.harness.slots import Slot, Superseded
 from mlmm.runtime.harness.watch import Watch
 from mlmm.runtime.metrics import Metrics
@@ -29,8 +31,8 @@ __all__ = ["Exit", "run_worker"]
 
 logger = logging.getLogger(__name__)
 
-DRAIN_TIMEOUT = 10.0
-CLOSE_TIMEOUT = 8.0
+DRAIN_SHARE, CLOSE_SHARE = 0.5, 0.3
+"""Of the time that a worker has to end."""
 
 
 class Exit(IntEnum):
@@ -82,8 +84,10 @@ def run_worker(settings: "Settings", processors: Sequence[Processor], *, group: 
         if logging.getLogger(name).level == logging.NOTSET:
             logging.getLogger(name).setLevel(logging.WARNING)
     try:
+        for module in ("faust", "aiokafka", "redis"):
+            require(module, extra="processors", purpose="A worker")
         return int(asyncio.run(_Worker(settings, processors, group, slot).run()))
-    except tuple(kind for kind, _ in _CODES) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is logged as the reason
         return int(_code(error))
 
 
@@ -117,7 +121,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[BaseException | None] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError, NotImplementedError):  # not the main thread: tests
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not the main thread: tests
                 loop.add_signal_handler(number, self.fail, None)
 
         metrics = Metrics()
@@ -166,22 +170,29 @@ class _Worker:
         watching = asyncio.create_task(watch.run())
         error = await self.ended
         code = _code(error) if error else Exit.FINE
-        self._die_if_stuck(code)
+        self._die_if_stuck(code, settings.worker.stop_timeout)
         if not error:
-            logger.info("worker drains")
-            await engine.stop(DRAIN_TIMEOUT)
-            if not self.embedded:
-                await app.consumer.advise(
-                    {place: partition.committed for place, partition in engine.partitions.items()}
-                )
+            code = await self._drain(engine, app)
         watching.cancel()
+        watch.report(time.monotonic())
         await engine.close()
         with contextlib.suppress(Exception):  # its end is the process's: nothing is left to be saved
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(settings.worker.stop_timeout * CLOSE_SHARE):
                 starting.cancel()
                 await app.stop()
         logger.info("worker ended", extra={"exit_code": int(code)})
         return code
+
+    async def _drain(self, engine: "Engine", app: Any) -> Exit:
+        """Finish what is in flight; what can't be finished in time stays in Redis and in the log."""
+        logger.info("worker drains")
+        try:
+            await engine.stop(self.settings.worker.stop_timeout * DRAIN_SHARE)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged as the reason
+            return _code(error)
+        if not self.embedded:
+            await app.consumer.advise({place: partition.committed for place, partition in engine.partitions.items()})
+        return Exit.FINE
 
     def fail(self, error: BaseException | None) -> None:
         """End the process, with the first reason that was given; None where it was asked to end."""
@@ -195,21 +206,20 @@ class _Worker:
             self.fail(error)
 
     @staticmethod
-    def _die_if_stuck(code: Exit) -> None:
+    def _die_if_stuck(code: Exit, seconds: float) -> None:
         """Faust joins threads when it ends, and one that hangs must not keep a worker alive that owns nothing."""
 
         def die() -> None:
             logger.warning("worker killed itself: it did not end in time")
             os._exit(int(code))
 
-        timer = threading.Timer(DRAIN_TIMEOUT + CLOSE_TIMEOUT + 2, die)
+        timer = threading.Timer(seconds, die)
         timer.daemon = True
         timer.start()
 
     async def _identities(self, topics: Iterable[str]) -> Mapping[str, tuple[str, int]]:
         if self.embedded:
-            cluster = self.app.consumer._thread._ensure_consumer()  # noqa: SLF001 - see `consumer`
-            return {topic: ("", len(cluster.partitions_for_topic(topic) or ())) for topic in topics}
+            return {topic: ("", self.app.consumer.partitions(topic)) for topic in topics}
         return await asyncio.to_thread(describe, self.settings, list(topics))
 
     def _app(self, engine: Any) -> Any:
@@ -224,7 +234,7 @@ class _Worker:
 
 
 def describe(settings: "Settings", topics: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Ask Kafka for topic ids and partition counts; raises `SettingsError` where a topic is missing."""
+    """Ask Kafka for topic ids and partition counts; raises `ServiceUnavailable` where a topic is missing."""
     from mlmm.runtime.connections import kafka_admin  # noqa: PLC0415 - workers only
 
     admin = kafka_admin(settings)
@@ -234,7 +244,8 @@ def describe(settings: "Settings", topics: Sequence[str]) -> dict[str, tuple[str
         admin.close()
     missing = sorted(set(topics) - set(found))
     if missing:
-        raise SettingsError(f"no topic {', '.join(missing)}: run `mlmm topics create`")
+        cause = f"there is no topic {', '.join(missing)}"
+        raise ServiceUnavailable("Kafka", settings.kafka.bootstrap_servers, cause, remedy="Run `mlmm topics create`")
     return {name: (str(topic.get("topic_id") or ""), len(topic["partitions"])) for name, topic in found.items()}
 
 
