@@ -1,8 +1,9 @@
 """Serving: predictions joined with late labels, windows on event time, drift of the error and of each feature.
 
-A pure processor on columns: compiled kernels walk the events of a poll, Python sees records, never events. What each part does:
-``_intake`` decodes, ``_ids`` and ``_table`` find a prediction again, ``_rows`` keeps what waits, ``_join`` joins, ``_windows``,
-``_sketch`` and ``_pairs`` accumulate, ``_series`` watches, ``_emit`` says it in words, ``_pack``, ``_cells`` and ``_load`` keep it.
+A pure processor on columns: compiled kernels walk the events of a poll, Python sees records, never events. The parts:
+``_intake`` decodes, ``_fold`` walks the events and ``_watch`` the features; ``_ids`` and ``_table`` find a prediction
+again, ``_rows`` keeps what waits, ``_join`` joins, ``_windows``, ``_sketch`` and ``_pairs`` accumulate, ``_series``
+detects; ``_emit`` says it in words; ``_pack``, ``_cells`` and ``_load`` keep it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,11 +1,11 @@
 """Cells: which part of the state goes by which name, written when touched, read back when a partition is taken over.
 
-A name is a kind and a number, big-endian, then the model's record key:
-``m`` + key the model; ``n`` + key its name and its features' names; ``s`` + u32 + key the number's group of feature series; ``r`` + u64 + key the
-number's chunk of rows.
+A name is a kind, a number, big-endian, and the model's record key: ``m`` + key is the model; ``n`` + key its name and
+its features' names; ``s`` + u32 + key a group of feature series; ``r`` + u64 + key a chunk of rows.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from struct import Struct
 
 import msgspec
@@ -108,7 +108,7 @@ class Cells:
 def _cut(data: np.ndarray, offsets: np.ndarray) -> Iterable[bytes]:
     ends = offsets.tolist()
     whole = data.data.cast("B")
-    return [bytes(whole[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    return [bytes(whole[start:end]) for start, end in pairwise(ends)]
 
 
 def _names(model: Model) -> bytes:

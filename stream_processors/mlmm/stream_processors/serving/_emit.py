@@ -92,7 +92,13 @@ class Writer:
             which = ints[f.E_SIZE] if ints[f.E_KIND] == f.REPORT_LAST else event.start
             id_ = f"report:{key}:{event.kind}:{event.window}:{which}:{event.revision}"
         return Output(
-            topic="findings", key=model.key, type=kind, id=id_, time=event.log_time, value=encode_json(event), offset=offset
+            topic="findings",
+            key=model.key,
+            type=kind,
+            id=id_,
+            time=event.log_time,
+            value=encode_json(event),
+            offset=offset,
         )
 
     def _drift(self, model: Model, ints: list[int], floats: list[float]) -> Drift:
@@ -157,7 +163,9 @@ def _service(
         figures["latency_p95"] = floats[f.G_P95]
         figures["latency_p99"] = floats[f.G_P99]
     else:
-        undefined.update(dict.fromkeys(("latency_mean", "latency_p50", "latency_p95", "latency_p99"), "no latency was given"))
+        undefined.update(
+            dict.fromkeys(("latency_mean", "latency_p50", "latency_p95", "latency_p99"), "no latency was given")
+        )
     if counts[f.A_BINARY_OUTPUTS]:
         figures["positive_rate"] = counts[f.A_POSITIVE_OUTPUTS] / counts[f.A_BINARY_OUTPUTS]
     if counts[f.A_NUMBERS]:
@@ -170,7 +178,9 @@ def _performance(counts: list[int], floats: list[float], figures: dict[str, floa
     if classes:
         figures["accuracy"] = counts[f.A_CORRECT] / classes
         if counts[f.A_BINARY]:
-            _binary(counts[f.A_TRUE_POSITIVE], counts[f.A_FALSE_POSITIVE], counts[f.A_FALSE_NEGATIVE], figures, undefined)
+            _binary(
+                counts[f.A_TRUE_POSITIVE], counts[f.A_FALSE_POSITIVE], counts[f.A_FALSE_NEGATIVE], figures, undefined
+            )
         else:
             undefined.update(dict.fromkeys(("precision", "recall", "f1"), "only for binary tasks"))
     if numeric:

@@ -123,7 +123,9 @@ SERVICE, PERFORMANCE = range(2)
     A_HIGHEST,
 ) = range(9)
 # The same columns in the performance family:
-A_CLASSES, A_CORRECT, A_BINARY, A_TRUE_POSITIVE, A_FALSE_POSITIVE, A_FALSE_NEGATIVE, A_NUMERIC, A_FIRST, A_LAST = range(1, 10)
+A_CLASSES, A_CORRECT, A_BINARY, A_TRUE_POSITIVE, A_FALSE_POSITIVE, A_FALSE_NEGATIVE, A_NUMERIC, A_FIRST, A_LAST = range(
+    1, 10
+)
 ACCUMULATED = 10
 F_LATENCY_SUM, F_LATENCY_MIN, F_LATENCY_MAX, F_OUTPUT_SUM = range(4)
 F_ABSOLUTE, F_SQUARED, F_SIGNED, F_LAG = range(4)
@@ -132,7 +134,19 @@ BLOCKS = 11
 """Blocks of the last pairs that are kept: ten whole ones and the one being filled."""
 
 # --- a series of numbers with its detectors ------------------------------------------------------------------------
-S_COUNT, S_MEAN, S_SQUARES, S_SCALE, S_BLOCK_SUM, S_BLOCK_COUNT, S_BLOCK_SIZE, S_BLOCKS, S_EVER, S_MISSING, S_BERNOULLI = range(11)
+(
+    S_COUNT,
+    S_MEAN,
+    S_SQUARES,
+    S_SCALE,
+    S_BLOCK_SUM,
+    S_BLOCK_COUNT,
+    S_BLOCK_SIZE,
+    S_BLOCKS,
+    S_EVER,
+    S_MISSING,
+    S_BERNOULLI,
+) = range(11)
 SERIES_COLUMNS = 11
 HISTORY = 32
 """Block means that a series keeps; when there are more, neighbours merge and blocks are twice as long."""

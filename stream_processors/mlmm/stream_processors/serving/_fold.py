@@ -1,15 +1,17 @@
-"""The two kernels of a poll: `fold` walks all events in log order, `watch` the feature columns, model by model."""
+"""The first kernel of a poll: all events in log order, and the timers that are due before them."""
 
-from typing import NamedTuple
+# ruff: noqa: PLR0917 - kernels take no keywords
+
+from typing import Any
 
 import numpy as np
 
-from mlmm.detectors import AdwinArrays, PageHinkleyArrays, kernel, usable
+from mlmm.detectors import AdwinArrays, PageHinkleyArrays, kernel
 
+from ._arrays import Batch, Emitted, Lasts, Pending, Series, Windows
 from ._fields import (
     ALWAYS,
     B_CLASSES,
-    B_FEATURES,
     B_IDS,
     B_KIND,
     B_LATENCY,
@@ -18,61 +20,36 @@ from ._fields import (
     B_PLACE,
     B_POSITIVE,
     B_ROWS,
-    B_SERIES,
     B_TASK,
     B_TIMES,
     B_VALUES,
-    B_WIDTH,
+    C_DUPLICATES,
     C_FAILURES,
-    C_LEFT_OUT,
-    C_MISSING,
-    DRIFT_FEATURE,
+    C_LABELS,
+    C_PREDICTIONS,
     FAILURES,
+    HAS_PREDICTION,
+    LABELS,
     M_DUE,
     M_HEAD,
     M_ROWS,
+    P_DUPLICATES,
     PERFORMANCE,
     PREDICTIONS,
+    ROW_FLAGS,
     ROW_LOG,
-    S_MISSING,
     SERVICE,
     TICK,
     Config,
 )
 from ._ids import murmur3_128
-from ._join import failure, label, prediction
+from ._join import keep_label, keep_prediction, pair, serve
 from ._pairs import NAN_CODE
 from ._rows import expire
-from ._series import push_value, tell
-from ._store import Emitted, Lasts, Pending, Series, Windows
+from ._table import find
 from ._windows import close_first, first_deadline
 
-__all__ = ["Batch", "due", "fold", "watch"]
-
-
-class Batch(NamedTuple):
-    """The events of one poll, in columns."""
-
-    blocks: np.ndarray
-    """int64 [blocks, BLOCK_COLUMNS]."""
-    times: np.ndarray
-    """int64: of predictions, labels and failures."""
-    values: np.ndarray
-    """float64: outputs and label values."""
-    id_lengths: np.ndarray
-    """uint32: as ``values``."""
-    ids: np.ndarray
-    """uint8."""
-    latencies: np.ndarray
-    """float64."""
-    features: np.ndarray
-    """float64."""
-    classes: np.ndarray
-    """int64: codes of classes."""
-    series: np.ndarray
-    """int64: series of each feature of a head, -1 where it is left out."""
-    counted: np.ndarray
-    """uint8 [rows of the poll]: set by `fold` for predictions that are no duplicates."""
+__all__ = ["due", "fold"]
 
 
 @kernel
@@ -86,9 +63,16 @@ def due(cfg: Config, pending: Pending, models: np.ndarray, model: int) -> int:
 
 @kernel
 def _fire(
-    cfg: Config, pending: Pending, windows: Windows, models: np.ndarray, emitted: Emitted, model: int, now: int, place: int
+    cfg: Config,
+    pending: Pending,
+    windows: Windows,
+    models: np.ndarray,
+    emitted: Emitted,
+    model: int,
+    now: int,
+    place: int,
 ) -> None:
-    """Fire a model's timers that are due, in the order of their deadlines; expiry first, then service, then performance."""
+    """Fire a model's timers that are due, by deadline; of equal ones expiry, service windows, performance windows."""
     while True:
         deadline = ALWAYS
         family = -1
@@ -109,14 +93,14 @@ def _fire(
 
 
 @kernel
-def _code(batch: Batch, classes: int, at: int) -> int:
+def _code(batch: Batch, classes: int, at: int) -> Any:
     """Identity of an output or label value."""
     value = batch.values[at]
     if classes >= 0:
-        return batch.classes[classes + np.int64(value)]  # type: ignore[no-any-return]
+        return batch.classes[classes + np.int64(value)]
     if value != value:  # noqa: PLR0124 - NaN of any payload
         return NAN_CODE
-    return np.float64(value + 0.0).view(np.int64)  # type: ignore[no-any-return]  # -0.0 + 0.0 is 0.0
+    return np.float64(value + 0.0).view(np.int64)  # -0.0 + 0.0 is 0.0
 
 
 @kernel
@@ -180,91 +164,43 @@ def fold(
             latency = np.nan
             if block[B_LATENCY] >= 0:
                 latency = batch.latencies[block[B_LATENCY] + i]
+            code = NAN_CODE
+            row: Any = np.int64(-1)
+            h1: Any = np.int64(0)
+            h2: Any = np.int64(0)
             if kind == FAILURES:
                 models[model, C_FAILURES] += 1
-                failure(cfg, windows, models, emitted, model, time, latency, now, place + i)
-                continue
-            at = block[B_VALUES] + i
-            length = np.int64(batch.id_lengths[at])
-            h1, h2 = murmur3_128(batch.ids, byte, length)
-            byte += length
-            code = _code(batch, block[B_CLASSES], at)
-            if kind == PREDICTIONS:
-                if prediction(
-                    cfg, pending, windows, lasts, models, series, adwin, page_hinkley, emitted,
-                    model, h1, h2, time, code, latency, task, positive, now, place + i,
-                ):  # fmt: skip
-                    batch.counted[place + i] = 1
             else:
-                label(
-                    cfg, pending, windows, lasts, models, series, adwin, page_hinkley, emitted,
-                    model, h1, h2, time, code, now, place + i,
+                at = block[B_VALUES] + i
+                length: Any = np.int64(batch.id_lengths[at])
+                h1, h2 = murmur3_128(batch.ids, byte, length)
+                byte += length
+                code = _code(batch, block[B_CLASSES], at)
+                row = find(pending.table, pending.rows, pending.chunks, model, h1, h2)
+            if kind == LABELS:
+                models[model, C_LABELS] += 1
+                joined = keep_label(cfg, pending, windows, lasts, models, model, row, h1, h2, time, code, now)
+            else:
+                if kind == PREDICTIONS:
+                    models[model, C_PREDICTIONS] += 1
+                    if row >= 0 and pending.rows[row, ROW_FLAGS] & HAS_PREDICTION:
+                        models[model, C_DUPLICATES] += 1
+                        for size in range(sizes):
+                            windows.waiting[model, size, P_DUPLICATES] += 1
+                        continue
+                serve(
+                    cfg, windows, models, emitted, model, kind == FAILURES, time, code, task, positive, latency, now,
+                    place + i,
+                )  # fmt: skip
+                if kind == FAILURES:
+                    continue
+                batch.counted[place + i] = 1
+                joined = keep_prediction(cfg, pending, models, model, row, h1, h2, time, code, task, positive, now)
+            if joined >= 0:
+                pair(
+                    cfg, pending, windows, lasts, models, series, adwin, page_hinkley, emitted, model, joined, now,
+                    place + i,
                 )  # fmt: skip
         models[model, M_DUE] = due(cfg, pending, models, model)
         cursor[1] = 0
-    return True
-
-
-@kernel
-def watch(
-    cfg: Config,
-    batch: Batch,
-    order: np.ndarray,
-    models: np.ndarray,
-    series: Series,
-    adwin: AdwinArrays,
-    page_hinkley: PageHinkleyArrays,
-    emitted: Emitted,
-    cursor: np.ndarray,
-) -> bool:
-    """Give feature values to their series: blocks in ``order`` (by model, then as they came), columns outside, rows inside.
-
-    A run of blocks with one head is walked column by column, so that a series stays in the processor's cache. ``cursor`` (int64
-    [4]: first block of the run, column, block, row) tells where to go on after a return of False: no room for an emission.
-    """
-    run = cursor[0]
-    while run < len(order):
-        head = batch.blocks[order[run]]
-        model = head[B_MODEL]
-        width = head[B_WIDTH]
-        end = run + 1
-        while end < len(order) and batch.blocks[order[end], B_MODEL] == model and batch.blocks[order[end], B_SERIES] == head[B_SERIES]:
-            end += 1
-        for column in range(cursor[1], width):
-            s = batch.series[head[B_SERIES] + column]
-            if s >= 0:
-                series.touched[series.group[s]] = 1
-            for k in range(max(cursor[2], run), end):
-                block = batch.blocks[order[k]]
-                place = block[B_PLACE]
-                at = block[B_FEATURES] + column
-                for i in range(cursor[3], block[B_ROWS]):
-                    if batch.counted[place + i] == 0:
-                        continue
-                    x = batch.features[at + i * width]
-                    if s < 0:
-                        models[model, C_LEFT_OUT] += 1
-                        continue
-                    if not usable(x):
-                        models[model, C_MISSING] += 1
-                        series.values[s, S_MISSING] += 1.0
-                        continue
-                    if emitted.counts[0] == len(emitted.ints):
-                        cursor[0] = run
-                        cursor[1] = column
-                        cursor[2] = k
-                        cursor[3] = i
-                        return False
-                    alarm = push_value(cfg, series, adwin, page_hinkley, s, x, False)
-                    if alarm:
-                        time = batch.times[block[B_TIMES] + i]
-                        tell(
-                            cfg, series, adwin, page_hinkley, models, emitted,
-                            model, s, alarm, DRIFT_FEATURE, time, block[B_LOG], place + i,
-                        )  # fmt: skip
-                cursor[3] = 0
-            cursor[2] = 0
-        cursor[1] = 0
-        run = end
-    cursor[0] = run
     return True

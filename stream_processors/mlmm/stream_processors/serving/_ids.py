@@ -4,6 +4,8 @@ Two different ids of one model that meet while both wait (n of them at once) sha
 Source: Appleby, "MurmurHash3", 2011 (public domain reference implementation).
 """
 
+from typing import Any
+
 import numpy as np
 
 from mlmm.detectors import kernel
@@ -20,41 +22,41 @@ _FIVE = np.uint64(5)
 
 
 @kernel
-def _rotl(x: int, by: int) -> int:
-    return (x << np.uint64(by)) | (x >> np.uint64(64 - by))  # type: ignore[return-value]
+def _rotl(x: Any, by: int) -> Any:
+    return (x << np.uint64(by)) | (x >> np.uint64(64 - by))
 
 
 @kernel
-def _mix(x: int) -> int:
-    x ^= x >> np.uint64(33)  # type: ignore[assignment]
-    x *= _M1  # type: ignore[assignment]
-    x ^= x >> np.uint64(33)  # type: ignore[assignment]
-    x *= _M2  # type: ignore[assignment]
-    x ^= x >> np.uint64(33)  # type: ignore[assignment]
+def _mix(x: Any) -> Any:
+    x ^= x >> np.uint64(33)
+    x *= _M1
+    x ^= x >> np.uint64(33)
+    x *= _M2
+    x ^= x >> np.uint64(33)
     return x
 
 
 @kernel
-def _word(data: np.ndarray, at: int) -> int:
-    word = np.uint64(0)
+def _word(data: np.ndarray, at: int) -> Any:
+    word: Any = np.uint64(0)
     for k in range(8):
         word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-    return word  # type: ignore[return-value]
+    return word
 
 
 @kernel
-def _partial(data: np.ndarray, at: int, count: int) -> int:
-    word = np.uint64(0)
+def _partial(data: np.ndarray, at: int, count: int) -> Any:
+    word: Any = np.uint64(0)
     for k in range(count):
         word |= np.uint64(data[at + k]) << np.uint64(8 * k)
-    return word  # type: ignore[return-value]
+    return word
 
 
 @kernel
-def murmur3_128(data: np.ndarray, start: int, length: int) -> tuple[int, int]:
+def murmur3_128(data: np.ndarray, start: int, length: int) -> tuple[Any, Any]:
     """Hash ``data[start:start + length]`` (uint8) to two halves, as int64."""
-    h1 = np.uint64(0)
-    h2 = np.uint64(0)
+    h1: Any = np.uint64(0)
+    h2: Any = np.uint64(0)
     at = start
     for _ in range(length >> 4):
         h1 ^= _rotl(_word(data, at) * _C1, 31) * _C2

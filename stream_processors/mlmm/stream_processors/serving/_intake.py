@@ -1,16 +1,16 @@
-"""From the records of a poll to columns: decode, refuse what is malformed, find each model and each series of a head."""
+"""From the records of a poll to columns: decode, refuse what is malformed, find models and their series."""
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from mlmm.events import Block, FailureBlock, LabelBlock, MalformedEvent, PredictionBlock, code_of, decode_blocks, header
 from mlmm.runtime.processor import Record
 
+from ._arrays import Batch
 from ._fields import B_MODEL, B_WIDTH, BLOCK_COLUMNS, FAILURES, LABELS, PREDICTIONS, TASKS, TICK
-from ._fold import Batch
 from ._models import Growing, Model, Models
 
 __all__ = ["Intake", "Poll"]
@@ -99,13 +99,10 @@ class Intake:
                 blocks = decode_blocks(
                     kind, _CONTENT.get(content) or content.decode("utf-8", "replace"), record.value, key=record.key
                 )
-                limit = record.log_time + self._ahead
                 for block in blocks:
-                    if _latest(block) > limit:
-                        raise MalformedEvent(
-                            f"{_latest(block)} is more than {self._ahead / 1e6:g} s ahead of the log's {record.log_time}", field="time"
-                        )
-                model = get(record.key) or self._models.make(record.key, blocks[0].head.model)
+                    if _latest(block) > record.log_time + self._ahead:
+                        self._refuse(block, record.log_time)
+                model = get(record.key) or self._make(record.key, blocks[0].head)
             except MalformedEvent as error:
                 dead.append((place, error))
                 continue
@@ -114,6 +111,14 @@ class Intake:
                 owners.append(place)
         return columns.poll(self._codes.array(), self._models.table.array(), owners, dead, acked)
 
+    def _refuse(self, block: Block, log_time: int) -> NoReturn:
+        raise MalformedEvent(
+            f"{_latest(block)} is more than {self._ahead / 1e6:g} s ahead of the log's {log_time}", field="time"
+        )
+
+    def _make(self, key: bytes, head: Any) -> Model:
+        return self._models.make(key, head.model)
+
     def _take(self, columns: "_Columns", block: Any, model: Model, log_time: int) -> None:
         kind = type(block)
         if kind is PredictionBlock:
@@ -121,7 +126,9 @@ class Intake:
             seen = model.heads.get(head)
             if seen is None:
                 seen = self._models.head(model, head, TASKS[head.task], _signed(code_of(head.positive)))
-            columns.predictions(block, model.slot, log_time, self._classes(block.classes) if block.classes else -1, seen)
+            columns.predictions(
+                block, model.slot, log_time, self._classes(block.classes) if block.classes else -1, seen
+            )
         elif kind is LabelBlock:
             columns.labels(block, model.slot, log_time, self._classes(block.classes) if block.classes else -1)
         elif kind is FailureBlock:
@@ -176,8 +183,8 @@ class _Columns:
             self._latencies.append(block.latency)
             self._latency_rows += n
         self._blocks.extend((
-            PREDICTIONS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes, latency, classes,
-            task, positive, self._feature_values, width, series,
+            PREDICTIONS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes,
+            latency, classes, task, positive, self._feature_values, width, series,
         ))  # fmt: skip
         self._rows += n
         self._time_rows += n
@@ -194,7 +201,8 @@ class _Columns:
     def labels(self, block: LabelBlock, model: int, log_time: int, classes: int) -> None:
         n = block.n
         self._blocks.extend((
-            LABELS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes, -1, classes, 0, 0, 0, 0, 0,
+            LABELS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes,
+            -1, classes, 0, 0, 0, 0, 0,
         ))  # fmt: skip
         self._rows += n
         self._time_rows += n
@@ -212,7 +220,9 @@ class _Columns:
             latency = self._latency_rows
             self._latencies.append(block.latency)
             self._latency_rows += n
-        self._blocks.extend((FAILURES, model, n, log_time, self._rows, self._time_rows, 0, 0, latency, -1, 0, 0, 0, 0, 0))
+        self._blocks.extend(
+            (FAILURES, model, n, log_time, self._rows, self._time_rows, 0, 0, latency, -1, 0, 0, 0, 0, 0)
+        )
         self._rows += n
         self._time_rows += n
         self._times.append(block.time)

@@ -1,18 +1,18 @@
 """The join of predictions and labels, row by row: what one event does to its model."""
 
+# ruff: noqa: PLR0917 - kernels take no keywords
+
 import numpy as np
 
 from mlmm.detectors import AdwinArrays, PageHinkleyArrays, kernel
 
+from ._arrays import Emitted, Lasts, Pending, Series, Windows
 from ._fields import (
     A_BINARY_OUTPUTS,
     A_NUMBERS,
     A_POSITIVE_OUTPUTS,
     BINARY,
     C_CORRECTIONS,
-    C_DUPLICATES,
-    C_LABELS,
-    C_PREDICTIONS,
     C_REPEATED,
     C_UNUSABLE,
     CHUNK_SHIFT,
@@ -25,7 +25,6 @@ from ._fields import (
     M_JOINED_HELD,
     M_PREDICTIONS_HELD,
     P_CORRECTIONS,
-    P_DUPLICATES,
     PAIR_SHIFT,
     PERFORMANCE,
     REGRESSION,
@@ -42,61 +41,36 @@ from ._fields import (
 from ._pairs import NAN_CODE, add_lag, add_last, contribute, correct_last, is_usable, number_of
 from ._rows import push
 from ._series import push_value, tell
-from ._store import Emitted, Lasts, Pending, Series, Windows
-from ._table import find
 from ._windows import add_latency, advance, opened, window_at
 
-__all__ = ["failure", "label", "prediction"]
+__all__ = ["keep_label", "keep_prediction", "pair", "serve"]
 
 
-@kernel
-def failure(
-    cfg: Config, windows: Windows, models: np.ndarray, emitted: Emitted, model: int, time: int, latency: float, now: int, place: int
-) -> None:
-    """Count a request that got no answer."""
-    advance(cfg, windows, models, emitted, model, SERVICE, time, now, place)
-    for size in range(len(windows.sizes)):
-        at = opened(windows, models, model, SERVICE, size, time)
-        if at >= 0:
-            add_latency(windows, at, True, latency)
-
-
-@kernel
-def prediction(
+@kernel(inline=True)
+def serve(
     cfg: Config,
-    pending: Pending,
     windows: Windows,
-    lasts: Lasts,
     models: np.ndarray,
-    series: Series,
-    adwin: AdwinArrays,
-    page_hinkley: PageHinkleyArrays,
     emitted: Emitted,
     model: int,
-    h1: int,
-    h2: int,
+    failed: bool,
     time: int,
     output: int,
-    latency: float,
     task: int,
     positive: int,
+    latency: float,
     now: int,
     place: int,
-) -> bool:
-    """Take a prediction; return False for a duplicate, which is counted and otherwise ignored."""
-    models[model, C_PREDICTIONS] += 1
-    row = find(pending.table, pending.rows, pending.chunks, model, h1, h2)
-    if row >= 0 and pending.rows[row, ROW_FLAGS] & HAS_PREDICTION:
-        models[model, C_DUPLICATES] += 1
-        for size in range(len(windows.sizes)):
-            windows.waiting[model, size, P_DUPLICATES] += 1
-        return False
+) -> None:
+    """Count a request that was answered or failed: in the service windows of its time."""
     advance(cfg, windows, models, emitted, model, SERVICE, time, now, place)
     for size in range(len(windows.sizes)):
         at = opened(windows, models, model, SERVICE, size, time)
         if at < 0:
             continue
-        add_latency(windows, at, False, latency)
+        add_latency(windows, at, failed, latency)
+        if failed:
+            continue
         if task == BINARY:
             windows.ints[at, A_BINARY_OUTPUTS] += 1
             if output == positive:
@@ -104,6 +78,24 @@ def prediction(
         elif task == REGRESSION and is_usable(task, output):
             windows.ints[at, A_NUMBERS] += 1
             windows.floats[at, F_OUTPUT_SUM] += number_of(output)
+
+
+@kernel(inline=True)
+def keep_prediction(
+    cfg: Config,
+    pending: Pending,
+    models: np.ndarray,
+    model: int,
+    row: int,
+    h1: int,
+    h2: int,
+    time: int,
+    output: int,
+    task: int,
+    positive: int,
+    now: int,
+) -> int:
+    """Let a prediction wait, in ``row`` where its label already does (or -1); return the row if joined, else -1."""
     if row < 0:
         row = push(cfg, pending, models, model, h1, h2, now)
     pending.touched[row >> CHUNK_SHIFT] = 1
@@ -113,49 +105,40 @@ def prediction(
     fields[ROW_OUTPUT] = output
     fields[ROW_POSITIVE] = positive
     fields[ROW_FLAGS] |= HAS_PREDICTION | (task << TASK_SHIFT)
-    if fields[ROW_FLAGS] & HAS_LABEL:
-        _pair(cfg, pending, windows, lasts, models, series, adwin, page_hinkley, emitted, model, row, now, place)
-    return True
+    return row if fields[ROW_FLAGS] & HAS_LABEL else -1
 
 
-@kernel
-def label(
+@kernel(inline=True)
+def keep_label(
     cfg: Config,
     pending: Pending,
     windows: Windows,
     lasts: Lasts,
     models: np.ndarray,
-    series: Series,
-    adwin: AdwinArrays,
-    page_hinkley: PageHinkleyArrays,
-    emitted: Emitted,
     model: int,
+    row: int,
     h1: int,
     h2: int,
     time: int,
     value: int,
     now: int,
-    place: int,
-) -> None:
-    """Take a label: the truth of a prediction that is here or will be, or a correction of it."""
-    models[model, C_LABELS] += 1
+) -> int:
+    """Take the truth of what is in ``row`` or will come (-1), or a correction; return as `keep_prediction`."""
     if value == NAN_CODE:
         models[model, C_UNUSABLE] += 1
-        return
-    row = find(pending.table, pending.rows, pending.chunks, model, h1, h2)
+        return -1
     if row < 0:
         row = push(cfg, pending, models, model, h1, h2, now)
     fields = pending.rows[row]
     flags = fields[ROW_FLAGS]
     if flags & HAS_LABEL:
         _correct(cfg, pending, windows, lasts, models, model, row, value)
-        return
+        return -1
     pending.touched[row >> CHUNK_SHIFT] = 1
     fields[ROW_LABEL] = value
     fields[ROW_LABEL_TIME] = time
     fields[ROW_FLAGS] = flags | HAS_LABEL
-    if flags & HAS_PREDICTION:
-        _pair(cfg, pending, windows, lasts, models, series, adwin, page_hinkley, emitted, model, row, now, place)
+    return row if flags & HAS_PREDICTION else -1
 
 
 @kernel
@@ -190,8 +173,8 @@ def _correct(
     correct_last(cfg, lasts, models, model, flags >> PAIR_SHIFT, task, output, old, value, positive)
 
 
-@kernel
-def _pair(
+@kernel(inline=True)
+def pair(
     cfg: Config,
     pending: Pending,
     windows: Windows,
@@ -206,7 +189,7 @@ def _pair(
     now: int,
     place: int,
 ) -> None:
-    """Count a prediction that has its label: in the windows of the label's time, among the last pairs, in the error series."""
+    """Count a prediction that has its label: in windows of the label's time, among the last pairs, as an error."""
     models[model, M_JOINED_HELD] += 1
     fields = pending.rows[row]
     task = (fields[ROW_FLAGS] >> TASK_SHIFT) & 3

@@ -1,4 +1,4 @@
-"""Cells into state: everything that is read is checked, since a Redis that others can write to is not to be believed."""
+"""Cells into state: all that is read is checked, since a Redis that others can write to is not to be believed."""
 
 from collections.abc import Mapping
 from struct import Struct, error
@@ -12,9 +12,9 @@ from ._cells import NAMES_LAYOUT
 from ._fold import due
 from ._models import Model, Models
 from ._pack import LAYOUT, unpack_series
+from ._rows import insert_rows
 from ._sketch import BUCKETS
 from ._store import Store
-from ._rows import insert_rows
 from ._windows import window_at
 
 __all__ = ["load"]
@@ -121,7 +121,9 @@ def _model(name: bytes, cell: bytes, cfg: f.Config, store: Store, model: Model) 
     if store.models[model.slot, f.M_BLOCK] != cfg.block:
         _restart_last(cfg, store, model.slot)
     series = int(store.models[model.slot, f.M_ERROR_SERIES])
-    end = unpack_series(store.series, store.adwin, store.page_hinkley, series, np.frombuffer(bytearray(cell), np.uint8), reader.at)
+    end = unpack_series(
+        store.series, store.adwin, store.page_hinkley, series, np.frombuffer(bytearray(cell), np.uint8), reader.at
+    )
     if end != len(cell):
         _damaged(name, "is damaged: the error series does not end where the cell does")
 
@@ -136,7 +138,9 @@ def _size(reader: _Reader, store: Store, slot: int) -> None:
         store.windows.waiting[slot, size] = waiting
     for family in (f.SERVICE, f.PERFORMANCE):
         for _ in range(reader.count(1 << 20)):
-            at = _open(store, slot, family, size, reader.ints(f.ACCUMULATED), reader.floats(f.ACCUMULATED_FLOATS), known=known)
+            at = _open(
+                store, slot, family, size, reader.ints(f.ACCUMULATED), reader.floats(f.ACCUMULATED_FLOATS), known=known
+            )
             for _ in range(reader.count(BUCKETS) if family == f.SERVICE else 0):
                 bucket, count = _pair.unpack_from(reader.cell, reader.at)
                 reader.at += 8
@@ -146,7 +150,9 @@ def _size(reader: _Reader, store: Store, slot: int) -> None:
                     store.windows.sketches[at, bucket] = count
 
 
-def _open(store: Store, slot: int, family: int, size: int, ints: np.ndarray, floats: np.ndarray, *, known: bool) -> int:
+def _open(  # noqa: PLR0917 - one call, in the order of the cell
+    store: Store, slot: int, family: int, size: int, ints: np.ndarray, floats: np.ndarray, *, known: bool
+) -> int:
     """Open a window that was open; -1 for one of a size that the settings no longer have: it is given up."""
     if not known:
         return -1
@@ -183,7 +189,7 @@ def _block(reader: _Reader, store: Store, slot: int) -> None:
 
 
 def _restart_last(cfg: f.Config, store: Store, slot: int) -> None:
-    """Begin the last pairs anew, since the settings want them in other blocks: ordinals jump beyond all that were given."""
+    """Begin the last pairs anew, since the settings want other blocks: ordinals jump beyond all that were given."""
     number = int(store.models[slot, f.M_PAIRS]) // cfg.block + f.BLOCKS + 1
     store.models[slot, f.M_PAIRS] = number * cfg.block
     store.models[slot, f.M_BLOCK] = cfg.block
@@ -236,7 +242,11 @@ def _chunk(name: bytes, cell: bytes, store: Store, models: Models) -> None:
     # Names sort by number, then key: a model's chunks come in order, but others' lie between them.
     if start == oldest:
         facts[f.M_HEAD] = at
-    elif facts[f.M_TAIL] < 0 or first or int(pending.chunks[facts[f.M_TAIL] >> f.CHUNK_SHIFT, f.CHUNK_NUMBER]) != number - 1:
+    elif (
+        facts[f.M_TAIL] < 0
+        or first
+        or int(pending.chunks[facts[f.M_TAIL] >> f.CHUNK_SHIFT, f.CHUNK_NUMBER]) != number - 1
+    ):
         _damaged(name, "does not follow on the chunk before it")
     if facts[f.M_TAIL] >= 0:
         pending.chunks[facts[f.M_TAIL] >> f.CHUNK_SHIFT, f.CHUNK_NEXT] = chunk

@@ -108,7 +108,8 @@ class Models:
         """
         if len(self.by_slot) >= self._max_models:
             raise MalformedEvent(
-                f"{name!r} is one model too many: {self._max_models} a partition are monitored (serving.max_models)", field="head.model"
+                f"{name!r} is one model too many: {self._max_models} a partition are monitored (serving.max_models)",
+                field="head.model",
             )
         return self.restore(key, name)
 

@@ -2,13 +2,17 @@
 
 Layout 1. All integers are int64 and all numbers float64 unless said otherwise.
 
-model     u8 layout; the kept columns of the model; u32 sizes, and of each: its microseconds, its waiting counts, and for the
-          service and then the performance family: u32 open windows, and of each, by start: accumulators, sums, and of a service
-          window u32 buckets with u32 bucket and u32 count each; u32 blocks of the last pairs, and of each, by number:
-          accumulators, sums; the error series.
+model     u8 layout; the kept columns of the model; u32 sizes, and of each: its microseconds, its waiting counts, and
+          for the service and then the performance family: u32 open windows, and of each, by start: accumulators,
+          sums, and of a service window u32 buckets with u32 bucket and u32 count each; u32 blocks of the last pairs,
+          and of each, by number: accumulators, sums; the error series.
 series    u8 layout; u32 series, and of each: columns, history blocks, ADWIN, Page-Hinkley (see `mlmm.detectors`).
 rows      u8 layout; u8 place of the first row within the chunk; u8 rows; five zero bytes; the rows.
 """
+
+# ruff: noqa: PLR0917 - kernels take no keywords
+
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +31,10 @@ from mlmm.detectors import (
 )
 from mlmm.detectors import get_f64 as _get_f64
 
+from ._arrays import Lasts, Pending, Series, Windows
 from ._fields import (
     A_HIGHEST,
     A_LOWEST,
-    A_START,
     ACCUMULATED,
     ACCUMULATED_FLOATS,
     ALWAYS,
@@ -55,7 +59,6 @@ from ._fields import (
     SERVICE,
     Config,
 )
-from ._store import Lasts, Pending, Series, Windows
 
 __all__ = [
     "CHUNK_WORDS",
@@ -80,7 +83,7 @@ def _put_i64(buffer: np.ndarray, position: int, value: int) -> int:
 
 @kernel
 def _series_size(series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, s: int) -> int:
-    floats = SERIES_COLUMNS + np.int64(series.values[s, S_BLOCKS])
+    floats: Any = SERIES_COLUMNS + np.int64(series.values[s, S_BLOCKS])
     return 8 * floats + adwin_packed_size(adwin, s) + page_hinkley_packed_size(page_hinkley, s)  # type: ignore[no-any-return]
 
 
@@ -158,7 +161,9 @@ def pack_groups(
 
 
 @kernel
-def pack_chunks(pending: Pending, models: np.ndarray, chunks: np.ndarray, words: np.ndarray, offsets: np.ndarray) -> None:
+def pack_chunks(
+    pending: Pending, models: np.ndarray, chunks: np.ndarray, words: np.ndarray, offsets: np.ndarray
+) -> None:
     """Write chunks of rows that are in use, as `pack_groups` does; the buffer (int64) holds `CHUNK_WORDS` a chunk."""
     at = 0
     for k in range(len(chunks)):
@@ -217,7 +222,9 @@ def _put_windows(windows: Windows, model: int, family: int, size: int, buffer: n
 
 
 @kernel
-def _model_room(windows: Windows, series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, model: int, s: int) -> int:
+def _model_room(
+    windows: Windows, series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, model: int, s: int
+) -> int:
     """Bytes that a model's cell takes at most."""
     room = 1 + 8 * M_KEPT + 8 + BLOCKS * _ACCUMULATORS + _series_size(series, adwin, page_hinkley, s)
     for size in range(len(windows.sizes)):
@@ -233,7 +240,12 @@ def _model_room(windows: Windows, series: Series, adwin: AdwinArrays, page_hinkl
 
 @kernel
 def models_room(
-    windows: Windows, series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, models: np.ndarray, slots: np.ndarray
+    windows: Windows,
+    series: Series,
+    adwin: AdwinArrays,
+    page_hinkley: PageHinkleyArrays,
+    models: np.ndarray,
+    slots: np.ndarray,
 ) -> int:
     """Bytes that `pack_models` writes at most."""
     total = 0

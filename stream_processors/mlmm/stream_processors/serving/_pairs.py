@@ -1,9 +1,12 @@
-"""Performance of joined pairs: what a pair adds to a window or a block of the last pairs, and takes away when corrected."""
+"""Performance of joined pairs: what one adds to a window or a block of the last pairs, or takes away when corrected."""
+
+# ruff: noqa: PLR0917 - kernels take no keywords
 
 import numpy as np
 
 from mlmm.detectors import kernel
 
+from ._arrays import Emitted, Lasts
 from ._fields import (
     A_BINARY,
     A_CLASSES,
@@ -45,7 +48,6 @@ from ._fields import (
     REPORT_LAST,
     Config,
 )
-from ._store import Emitted, Lasts
 
 __all__ = ["NAN_CODE", "add_lag", "add_last", "contribute", "correct_last", "is_usable", "number_of"]
 
@@ -57,7 +59,7 @@ _STRINGS = -(0x8 << 48)
 @kernel
 def number_of(code: int) -> float:
     """Value of a number's code."""
-    return np.int64(code).view(np.float64)  # type: ignore[no-any-return]
+    return np.int64(code).view(np.float64)
 
 
 @kernel
@@ -65,7 +67,7 @@ def is_usable(task: int, code: int) -> bool:
     """Whether an output or label can be judged: of a regression a finite number, else anything but NaN."""
     if task != REGRESSION:
         return code != NAN_CODE
-    return not (_STRINGS <= code < 0) and abs(number_of(code)) < np.inf  # type: ignore[no-any-return]
+    return not (_STRINGS <= code < 0) and abs(number_of(code)) < np.inf
 
 
 @kernel
@@ -113,7 +115,7 @@ def add_last(
     now: int,
     place: int,
 ) -> int:
-    """Give a pair its ordinal and add it to the block being filled; emit a report when that is whole. Return the ordinal."""
+    """Give a pair its ordinal, returned, and add it to the block being filled; emit a report when that is whole."""
     ordinal = models[model, M_PAIRS]
     models[model, M_PAIRS] = ordinal + 1
     models[model, C_PAIRS] += 1

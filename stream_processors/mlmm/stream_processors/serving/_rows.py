@@ -1,9 +1,12 @@
 """Rows that wait: a first-in-first-out ring a model, in chunks of 64 rows from one pool."""
 
+# ruff: noqa: PLR0917 - kernels take no keywords
+
 import numpy as np
 
 from mlmm.detectors import kernel
 
+from ._arrays import Pending
 from ._fields import (
     C_EVICTED,
     C_EXPIRED,
@@ -28,7 +31,6 @@ from ._fields import (
     ROW_LOG,
     Config,
 )
-from ._store import Pending
 from ._table import delete, insert, tag_of
 
 __all__ = ["evict", "expire", "insert_rows", "push"]

@@ -1,4 +1,6 @@
-"""Series of numbers: a baseline, then standardised values to ADWIN and Page-Hinkley; an alarm starts the series anew."""
+"""Series of numbers: a baseline, then standardised values to two detectors; an alarm starts the series anew."""
+
+# ruff: noqa: PLR0917 - kernels take no keywords
 
 import math
 
@@ -18,6 +20,7 @@ from mlmm.detectors import (
     page_hinkley_since,
 )
 
+from ._arrays import Emitted, Series
 from ._fields import (
     ADWIN_ALARM,
     C_DRIFTS,
@@ -53,7 +56,6 @@ from ._fields import (
     S_SQUARES,
     Config,
 )
-from ._store import Emitted, Series
 
 __all__ = ["ADWIN_PARAMS", "PAGE_HINKLEY_MIN", "push_value", "start_anew", "tell"]
 
@@ -64,14 +66,14 @@ ADWIN_PARAMS = {"clock": float(_CLOCK), "min_window_length": float(_MIN_WINDOW),
 _PH_MEAN, _PH_INCREASE, _PH_DECREASE, _PH_LOWEST, _PH_HIGHEST = 1, 2, 3, 4, 5
 
 
-@kernel
+@kernel(inline=True)
 def push_value(
     cfg: Config, series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, s: int, x: float, bernoulli: bool
 ) -> int:
     """Add a usable value to series ``s``; return 0, `ADWIN_ALARM` or `PAGE_HINKLEY_ALARM`.
 
-    ``bernoulli``: the values are 0 and 1, whose spread is known from their mean even where none differs. Otherwise standardised
-    values are clipped, so that one outlier is no drift.
+    ``bernoulli``: the values are 0 and 1, whose spread is known from their mean even where none differs. Otherwise
+    standardised values are clipped, so that one outlier is no drift.
     """
     state = series.values[s]
     count = state[S_COUNT] + 1.0

@@ -1,8 +1,13 @@
 """Quantiles of latencies from counts in fixed buckets, exact in their counts and the same on every machine.
 
-A bucket is a 64th of an octave, read off a float64's own bits: no logarithm, no rounding that could differ. A quantile is off by
-at most 0.79 % of its value. Like DDSketch (Masson et al., VLDB 2019) with its log-linear mapping, with fixed bounds.
+A bucket is a 64th of an octave, read off a float64's own bits: no logarithm, no rounding that could differ. A quantile
+is off by at most 0.79 % of its value. Like DDSketch (Masson et al., VLDB 2019) with its log-linear mapping, with fixed
+bounds.
 """
+
+# ruff: noqa: PLR0917 - kernels take no keywords
+
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +25,20 @@ _FIRST = (1023 - 20) << _SUB_BITS
 @kernel
 def bucket_of(seconds: float) -> int:
     """Bucket of a duration that is not negative."""
-    at = (np.float64(seconds).view(np.int64) >> (52 - _SUB_BITS)) - _FIRST
+    at: Any = (np.float64(seconds).view(np.int64) >> (52 - _SUB_BITS)) - _FIRST
     return min(max(at, 0), BUCKETS - 1)  # type: ignore[no-any-return]
 
 
 @kernel
 def _middle(bucket: int) -> float:
     octave = 2.0 ** ((bucket >> _SUB_BITS) - 20)
-    return octave * (1.0 + ((bucket & ((1 << _SUB_BITS) - 1)) + 0.5) / (1 << _SUB_BITS))  # type: ignore[no-any-return]
+    return octave * (1.0 + ((bucket & ((1 << _SUB_BITS) - 1)) + 0.5) / (1 << _SUB_BITS))
 
 
 @kernel
-def quantile(sketches: np.ndarray, at: int, low: int, high: int, count: int, q: float, least: float, most: float) -> float:
+def quantile(
+    sketches: np.ndarray, at: int, low: int, high: int, count: int, q: float, least: float, most: float
+) -> float:
     """Value at rank ``floor(q * (count - 1))`` of one sketch whose counts lie in buckets ``low..high``.
 
     ``least`` and ``most``, the smallest and largest value seen, bound the answer.

@@ -14,11 +14,12 @@ from mlmm.runtime.settings import ServingSettings
 from . import _fields as f
 from ._cells import Cells
 from ._emit import Writer, command_state
-from ._fold import fold, watch
+from ._fold import fold
 from ._intake import Intake, Poll
 from ._load import load
 from ._models import Models
 from ._store import Store
+from ._watch import watch
 
 __all__ = ["ServingState"]
 
@@ -30,7 +31,7 @@ def _micros(seconds: float) -> int:
 class ServingState:
     """All models of one partition of ``mlmm.serving``.
 
-    Each record key (``model`` or ``model#shard``) is an island: its windows, pending rows and detectors depend on no other key.
+    Each record key (``model`` or ``model#shard``) is an island: nothing of it depends on another key.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class ServingState:
     def load(self, cells: Iterable[tuple[bytes, bytes]]) -> None:
         """Take in stored cells, in any order and in several calls, before the first `process`.
 
-        They are read at the first use of the state, when all are there: a ValueError that names a cell comes from there.
+        They are read at the first use of the state, when all are there: a ValueError naming a cell comes from there.
         """
         self._loading.update(cells)
 
@@ -108,12 +109,20 @@ class ServingState:
                 store.emitted = store.emitted.larger()
         cursor[:] = 0
         while len(poll.order) and not watch(
-            self._cfg, poll.batch, poll.order, store.models, store.series, store.adwin, store.page_hinkley, store.emitted, cursor
+            self._cfg,
+            poll.batch,
+            poll.order,
+            store.models,
+            store.series,
+            store.adwin,
+            store.page_hinkley,
+            store.emitted,
+            cursor,
         ):
             store.emitted = store.emitted.larger()
 
     def _outputs(self, records: Sequence[Record], poll: Poll) -> list[Output]:
-        """Write what a poll caused in the order of its causes: by event, timers first, then its error, then its features."""
+        """Write what a poll caused in the order of its causes: by event; timers, then its error, then its features."""
         made: list[tuple[tuple[Any, ...], Output]] = []
         count = int(self._store.emitted.counts[0]) if len(poll.batch.blocks) else 0
         if count:

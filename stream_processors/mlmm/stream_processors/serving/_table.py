@@ -1,8 +1,10 @@
 """The hash table over pending rows: open addressing with linear probing, deletion by backward shift, no tombstones.
 
-An entry is ``tag << 32 | row + 1``; 0 is empty. The tag, 32 bits of the hash, gives an entry's home, so that growing and
-deleting touch no row. Not state: rebuilt from the rows when they are loaded.
+An entry is ``tag << 32 | row + 1``; 0 is empty. The tag, 32 bits of the hash, gives an entry's home, so that growing
+and deleting touch no row. Not state: rebuilt from the rows when they are loaded.
 """
+
+# ruff: noqa: PLR0917 - kernels take no keywords
 
 import numpy as np
 
@@ -35,7 +37,11 @@ def find(table: np.ndarray, rows: np.ndarray, chunks: np.ndarray, model: int, h1
             return -1
         if (entry >> 32) & _LOW == tag:
             row = (entry & _LOW) - 1
-            if rows[row, ROW_HASH] == h1 and rows[row, ROW_HASH2] == h2 and chunks[row >> CHUNK_SHIFT, CHUNK_MODEL] == model:
+            if (
+                rows[row, ROW_HASH] == h1
+                and rows[row, ROW_HASH2] == h2
+                and chunks[row >> CHUNK_SHIFT, CHUNK_MODEL] == model
+            ):
                 return row  # type: ignore[no-any-return]
         at = (at + 1) & mask
 

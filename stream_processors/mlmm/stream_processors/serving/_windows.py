@@ -1,9 +1,12 @@
-"""Tumbling windows on event time: a watermark per family that moves on when its key is silent, accumulators, closing."""
+"""Tumbling windows on event time: a watermark per family, which moves on when its key is silent; opening, closing."""
+
+# ruff: noqa: PLR0917 - kernels take no keywords
 
 import numpy as np
 
 from mlmm.detectors import kernel
 
+from ._arrays import Emitted, Windows
 from ._fields import (
     A_FAILURES,
     A_HIGHEST,
@@ -46,7 +49,6 @@ from ._fields import (
     Config,
 )
 from ._sketch import BUCKETS, bucket_of, quantile
-from ._store import Emitted, Windows
 
 __all__ = ["add_latency", "advance", "close_first", "first_deadline", "opened", "window_at"]
 
@@ -59,7 +61,7 @@ def window_at(windows: Windows, model: int, family: int, size: int, start: int) 
     return at if at >= 0 and windows.ints[at, A_START] == start else -1
 
 
-@kernel
+@kernel(inline=True)
 def opened(windows: Windows, models: np.ndarray, model: int, family: int, size: int, time: int) -> int:
     """Window of a time, opened where need be; -1 where it is closed already: the event is late, and counted so."""
     length = windows.sizes[size]
@@ -91,9 +93,17 @@ def opened(windows: Windows, models: np.ndarray, model: int, family: int, size: 
 
 @kernel
 def advance(
-    cfg: Config, windows: Windows, models: np.ndarray, emitted: Emitted, model: int, family: int, time: int, now: int, place: int
+    cfg: Config,
+    windows: Windows,
+    models: np.ndarray,
+    emitted: Emitted,
+    model: int,
+    family: int,
+    time: int,
+    now: int,
+    place: int,
 ) -> None:
-    """Move a family's watermark to an event of ``time`` that the log took at ``now``; close what it passes; count lateness."""
+    """Move a family's watermark on to an event (``time``) that the log took at ``now``; close what it passes."""
     watermark = models[model, M_WATERMARK + family]
     silent = now - models[model, M_LAST_LOG + family]
     if models[model, M_LAST_LOG + family] != NEVER and silent >= cfg.idle:
@@ -201,7 +211,7 @@ def _emit(
         windows.sketches[at, bucket] = 0
 
 
-@kernel
+@kernel(inline=True)
 def add_latency(windows: Windows, at: int, failed: bool, latency: float) -> None:
     """Count one request in a service window, with its latency where it is a number that is not negative."""
     windows.ints[at, A_FAILURES if failed else A_PREDICTIONS] += 1
