@@ -22,7 +22,7 @@ INPUTS = {"serving": "serving", "training": "training", "alerting": "findings"}
 """Processor → logical input topic."""
 
 TOML = """
-deployment = "{name}"
+deployment = "{deployment}"
 topic_prefix = "{name}"
 [kafka]
 bootstrap_servers = "{kafka}"
@@ -78,14 +78,24 @@ to = ["nobody@example.org"]
 
 
 class Deployment:
-    """Workers and alerting under their supervisors."""
+    """Workers and alerting under their supervisors.
 
-    def __init__(self, name: str, folder: Path, kafka: str, redis_url: str, *, tick: str = "500ms") -> None:
-        self.name, self.kafka, self.redis_url = name, kafka, redis_url
+    ``name`` is the topics' prefix. Commands name the deployment that issued them, so runs that are to be compared share
+    ``deployment`` and have a Redis each.
+    """
+
+    def __init__(
+        self, deployment: str, name: str, folder: Path, *, kafka: str, redis_url: str, tick: str = "500ms"
+    ) -> None:
+        self.deployment, self.name, self.kafka, self.redis_url = deployment, name, kafka, redis_url
         self.folder = folder / name
         self.folder.mkdir()
         self.config = self.folder / "mlmm.toml"
-        self.config.write_text(TOML.format(name=name, kafka=kafka, redis=redis_url, tick=tick, partitions=PARTITIONS))
+        self.config.write_text(
+            TOML.format(
+                deployment=deployment, name=name, kafka=kafka, redis=redis_url, tick=tick, partitions=PARTITIONS
+            )
+        )
         self.supervisors: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -158,7 +168,9 @@ class Deployment:
         client = redis.Redis.from_url(self.redis_url)
         try:
             return {
-                (processor, partition): int(client.hget(f"{{{self.name}:{processor}:{partition}}}:meta", "offset") or 0)
+                (processor, partition): int(
+                    client.hget(f"{{{self.deployment}:{processor}:{partition}}}:meta", "offset") or 0
+                )
                 for processor in INPUTS
                 for partition in range(PARTITIONS)
             }
@@ -168,13 +180,13 @@ class Deployment:
     def outbox(self) -> int:
         """Return how many outputs were committed and not sent yet."""
         client = redis.Redis.from_url(self.redis_url)
-        keys = [f"{{{self.name}:{processor}:{p}}}:outbox" for processor in INPUTS for p in range(PARTITIONS)]
+        keys = [f"{{{self.deployment}:{processor}:{p}}}:outbox" for processor in INPUTS for p in range(PARTITIONS)]
         return sum(int(client.llen(key)) for key in keys)
 
     def state(self) -> dict[tuple[str, int], tuple[int | None, dict[bytes, bytes]]]:
         """Return (processor, partition) → offset and cells."""
         client = redis.Redis.from_url(self.redis_url)
-        return {(n, p): read_cells(client, self.name, n, p) for n in INPUTS for p in range(PARTITIONS)}
+        return {(n, p): read_cells(client, self.deployment, n, p) for n in INPUTS for p in range(PARTITIONS)}
 
     def topic(self, logical: str) -> str:
         """Return a topic's full name."""

@@ -163,10 +163,13 @@ def test_the_end_is_the_same_byte_for_byte(kafka: str, tmp_path: Path, rollback:
     seed = int(os.environ.get("MLMM_TEST_SEED", random.SystemRandom().randrange(1_000_000)))
     print(f"seed: MLMM_TEST_SEED={seed}")
     rng = random.Random(seed)
-    (tmp_path / "redis").mkdir()
-    store = RedisServer(tmp_path / "redis")
+    for folder in ("redis", "other-redis"):
+        (tmp_path / folder).mkdir()
+    store, other = RedisServer(tmp_path / "redis"), RedisServer(tmp_path / "other-redis")
     store.start()
-    disturbed = Deployment(unique("disturbed"), tmp_path, kafka, store.url)
+    other.start()
+    deployment = unique("exact")
+    disturbed = Deployment(deployment, unique("disturbed"), tmp_path, kafka=kafka, redis_url=store.url)
     topics.create(disturbed.settings)
     done, counted = threading.Event(), []
     workload = Workload(seed, ROUNDS)
@@ -203,7 +206,7 @@ def test_the_end_is_the_same_byte_for_byte(kafka: str, tmp_path: Path, rollback:
     for place, (_, found) in state.items():
         assert found == cells.get(place, {}), f"replay: cells of {place} differ"
 
-    undisturbed = Deployment(unique("undisturbed"), tmp_path, kafka, store.url, tick="1d")
+    undisturbed = Deployment(deployment, unique("undisturbed"), tmp_path, kafka=kafka, redis_url=other.url, tick="1d")
     copy_inputs(logs, undisturbed)
     try:
         undisturbed.start()
@@ -217,6 +220,7 @@ def test_the_end_is_the_same_byte_for_byte(kafka: str, tmp_path: Path, rollback:
             assert offset == state[place][0]
         assert found == state[place][1], f"undisturbed: cells of {place} differ"
     store.kill()
+    other.kill()
 
 
 def put_back(store: RedisServer, folder: Path, done: threading.Event, rng: random.Random) -> None:
