@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlmm.console.replay import TableColumns, WrongInput, replay_file
+from mlmm.console.replay import TableColumns, WrongInput, replay_file, run_command
 from mlmm.console.replay.run import columns_of, replay_table
 from mlmm.console.replay.table import MOST_ROWS, read_table, records
 from mlmm.events import Label, Prediction, decode_events
@@ -249,3 +249,15 @@ def test_what_was_typed_makes_columns_or_none():
     )
     with pytest.raises(WrongInput, match="a table needs --output-column"):
         columns_of({"model": "m", "task": "binary", "output_column": None})
+
+
+def test_the_command_shows_a_summary_or_one_json_object(table, tmp_path, capsys):
+    options = {**msgspec.structs.asdict(COLUMNS), "positive": None}
+    run_command(Settings(), table, tmp_path / "a", options)
+    screen = capsys.readouterr().out
+    assert "rows" in screen
+    assert "40" in screen
+    run_command(Settings(), table, tmp_path / "b", options, as_json=True)
+    (line,) = capsys.readouterr().out.splitlines()
+    told = msgspec.json.decode(line)
+    assert (told["rows"], told["incidents"], told["out"]) == (40, [], str(tmp_path / "b"))
