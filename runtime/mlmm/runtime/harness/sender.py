@@ -28,7 +28,10 @@ TRUNCATED = "mlmm_truncated"
 """Header of a dead letter that the topic refused as too large: bytes of the value that was left out."""
 BATCH_BYTES = 1 << 20
 """One batch holds a whole wave for its partition."""
+OVERHEAD = 400
+"""Bytes of a record's key and headers, about."""
 CLOSE_TIMEOUT = 3.0
+_NEVER = 1 << 62
 
 
 class SendFailed(MlmmError):  # noqa: N818 - named like the other errors of ours
@@ -54,6 +57,10 @@ class Sender:
         self._timeout = timeout
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._limits: dict[str, int] = {}
+        """Topics that refused a batch of ours → bytes of a batch."""
+        self._refused: dict[str, int] = {}
+        """Topics that refused a single dead letter → its bytes."""
 
     async def send(self, messages: Sequence[Message], *, partition: int | None = None) -> None:
         """Send a wave and wait until all of it is acknowledged.
@@ -75,7 +82,8 @@ class Sender:
         async with self._lock:
             try:
                 async with asyncio.timeout(self._timeout):
-                    await self._send(messages, partition)
+                    while not await self._try(messages, partition):
+                        await self._close()
             except (KafkaError, OSError, TimeoutError) as error:
                 await self._close()
                 raise SendFailed(f"{error.__class__.__name__}: {error}") from error
@@ -88,7 +96,11 @@ class Sender:
         async with self._lock:
             await self._close()
 
-    async def _send(self, messages: Sequence[Message], partition: int | None) -> None:
+    async def _try(self, messages: Sequence[Message], partition: int | None) -> bool:
+        """Send all; False where a topic refused a batch as too large, and something was learnt from it.
+
+        A refused batch leaves a hole in the numbers of an idempotent producer: what follows needs a new one.
+        """
         producer = self._producer
         if producer is None:
             producer = AIOKafkaProducer(
@@ -105,31 +117,48 @@ class Sender:
             topic = self._full_name(message.topic)
             where = partition if partition is not None else await self._partition(producer, topic, message.key)
             groups.setdefault((topic, where), []).append(message)
-        await asyncio.gather(*(self._send_group(producer, *place, group) for place, group in groups.items()))
+        done = await asyncio.gather(*(self._send_group(producer, *place, group) for place, group in groups.items()))
+        return all(done)
 
     async def _partition(self, producer: AIOKafkaProducer, topic: str, key: bytes) -> int:
         return partition_of(key, len(await producer.partitions_for(topic)))
 
-    async def _send_group(self, producer: AIOKafkaProducer, topic: str, where: int, group: Sequence[Message]) -> None:
-        try:
-            await self._send_batch(producer, topic, where, group)
-        except MessageSizeTooLargeError:
-            if len(group) > 1:
-                for message in group:
-                    await self._send_group(producer, topic, where, [message])
-                return
-            await self._send_batch(producer, topic, where, [_cut(group[0], topic)])
-
-    async def _send_batch(self, producer: AIOKafkaProducer, topic: str, where: int, group: Sequence[Message]) -> None:
+    async def _send_group(self, producer: AIOKafkaProducer, topic: str, where: int, group: Sequence[Message]) -> bool:
+        limit = self._limits.get(topic, BATCH_BYTES)
         at = 0
         while at < len(group):
-            batch = producer.create_batch()
+            batch, size, start = producer.create_batch(), 0, at
             while at < len(group):
                 message = group[at]
-                if batch.append(timestamp=None, key=message.key, value=message.value, headers=message.headers) is None:
+                if size and size + len(message.value) + OVERHEAD > limit:
                     break
+                if len(message.value) >= self._refused.get(topic, _NEVER):
+                    message = _cut(message)
+                if not batch.append(timestamp=None, key=message.key, value=message.value, headers=message.headers):
+                    break
+                size += len(message.value) + OVERHEAD
                 at += 1
-            await (await producer.send_batch(batch, topic, partition=where))
+            try:
+                await (await producer.send_batch(batch, topic, partition=where))
+            except MessageSizeTooLargeError:
+                self._learn(topic, group[start:at])
+                return False
+        return True
+
+    def _learn(self, topic: str, batch: Sequence[Message]) -> None:
+        sizes = [len(message.value) for message in batch]
+        if len(batch) > 1:
+            self._limits[topic] = (sum(sizes) + len(sizes) * OVERHEAD) // 2
+            return
+        if not sizes[0] or not any(name == ERROR for name, _ in batch[0].headers):
+            raise MlmmError(
+                f"{topic}: the topic refuses an output of {sizes[0]:,} bytes: raise its max.message.bytes "
+                "(what was decided is never dropped, so the worker can't go on)"
+            )
+        self._refused[topic] = min(sizes[0], self._refused.get(topic, _NEVER))
+        logger.warning(
+            "dead letters of this size are sent without their value", extra={"topic": topic, "size": sizes[0]}
+        )
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None
@@ -138,16 +167,11 @@ class Sender:
                 await asyncio.wait_for(producer.stop(), CLOSE_TIMEOUT)
 
 
-def _cut(message: Message, topic: str) -> Message:
-    """Leave out the value of a dead letter that its topic will not take; anything else must not be lost."""
-    if not message.value or not any(name == ERROR for name, _ in message.headers):
-        raise MlmmError(
-            f"{topic}: the topic refuses an output of {len(message.value):,} bytes: raise its max.message.bytes "
-            "(what was decided is never dropped, so the worker can't go on)"
-        )
-    size = len(message.value)
-    logger.warning("dead letter cut", extra={"topic": topic, "bytes": size})
-    return Message(message.topic, message.key, b"", [*message.headers, (TRUNCATED, b"%d" % size)])
+def _cut(message: Message) -> Message:
+    """Leave out the value of a dead letter that its topic will not take: who sent it has it still."""
+    if not any(name == ERROR for name, _ in message.headers):
+        return message
+    return Message(message.topic, message.key, b"", [*message.headers, (TRUNCATED, b"%d" % len(message.value))])
 
 
 def unavailable(address: str, seconds: float, cause: Exception) -> ServiceUnavailable:
