@@ -14,10 +14,8 @@ from mlmm.detectors import (
     adwin_push,
     adwin_reset,
     kernel,
-    page_hinkley_direction,
     page_hinkley_push,
     page_hinkley_reset,
-    page_hinkley_since,
 )
 
 from ._arrays import Emitted, Series
@@ -63,7 +61,9 @@ _CLOCK, _MIN_WINDOW, _GRACE, _MAX_BUCKETS = 32, 5, 10, 5  # river's defaults
 PAGE_HINKLEY_MIN = 30
 ADWIN_PARAMS = {"clock": float(_CLOCK), "min_window_length": float(_MIN_WINDOW), "grace_period": float(_GRACE)}
 # Columns of PageHinkleyArrays.values.
-_PH_MEAN, _PH_INCREASE, _PH_DECREASE, _PH_LOWEST, _PH_HIGHEST = 1, 2, 3, 4, 5
+_PH_N, _PH_MEAN, _PH_INCREASE, _PH_DECREASE, _PH_LOWEST, _PH_HIGHEST, _PH_LOWEST_AT, _PH_HIGHEST_AT = range(8)
+_CLEAR = 10.0
+"""Excess, in standard deviations, that chance does not gather: above it with probability exp(-2 * delta * 10)."""
 
 
 @kernel(inline=True)
@@ -96,9 +96,9 @@ def push_value(
     if state[S_BERNOULLI] == 0.0:
         z = min(max(z, -cfg.clip), cfg.clip)
     alarm = 0
-    if cfg.page_hinkley and page_hinkley_push(
-        page_hinkley, s, z, cfg.page_hinkley_delta, cfg.page_hinkley_threshold, 1.0, PAGE_HINKLEY_MIN, BOTH
-    ):
+    # Where it is switched off it still estimates when a change set in.
+    threshold = cfg.page_hinkley_threshold if cfg.page_hinkley else np.inf
+    if page_hinkley_push(page_hinkley, s, z, cfg.page_hinkley_delta, threshold, 1.0, PAGE_HINKLEY_MIN, BOTH):
         alarm = PAGE_HINKLEY_ALARM
     if cfg.adwin and adwin_push(adwin, s, z, cfg.adwin_delta, _CLOCK, _MIN_WINDOW, _GRACE, _MAX_BUCKETS):
         alarm = ADWIN_ALARM
@@ -137,6 +137,33 @@ def _end_block(series: Series, s: int) -> None:
 
 
 @kernel
+def _estimate(
+    cfg: Config, state: np.ndarray, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, floats: np.ndarray, s: int
+) -> None:
+    """Estimate how many values ago the change set in, and the mean since.
+
+    The extremum of Page-Hinkley's sum is the better estimate: what is left of ADWIN's window reaches back beyond the
+    change. Only of a change smaller than its tolerance that sum says nothing.
+    """
+    test = page_hinkley.values[s]
+    rise = test[_PH_INCREASE] - test[_PH_LOWEST]
+    fall = test[_PH_HIGHEST] - test[_PH_DECREASE]
+    if max(rise, fall) > _CLEAR:
+        n = test[_PH_N]
+        since = n - (test[_PH_LOWEST_AT] if rise > fall else test[_PH_HIGHEST_AT])
+        # Mean excess over the running mean, which went from that before the change to the one of now.
+        excess = rise / since + cfg.page_hinkley_delta if rise > fall else -fall / since - cfg.page_hinkley_delta
+        mean = test[_PH_MEAN]
+        earlier = n - since
+        after = (0.5 * (n / earlier + 1.0) * mean + excess) / (1.0 + 0.5 * since / earlier)
+    else:
+        since = adwin.width[s]
+        after = adwin_estimation(adwin, s)
+    floats[D_BEGAN] = since
+    floats[D_AFTER] = state[S_MEAN] + state[S_SCALE] * after
+
+
+@kernel
 def tell(
     cfg: Config,
     series: Series,
@@ -166,23 +193,10 @@ def tell(
     ints[E_LOG] = now
     ints[E_END] = event_time
     ints[E_EVER] = np.int64(state[S_EVER])
-    if alarm == ADWIN_ALARM:
-        began = adwin.width[s]
-        after = adwin_estimation(adwin, s)
-    else:
-        test = page_hinkley.values[s]
-        began = float(page_hinkley_since(page_hinkley, s))
-        # Since the extremum the sums gathered, a value, the excess over the running mean less the tolerance.
-        if page_hinkley_direction(page_hinkley, s) > 0:
-            excess = (test[_PH_INCREASE] - test[_PH_LOWEST]) / began + cfg.page_hinkley_delta
-        else:
-            excess = (test[_PH_DECREASE] - test[_PH_HIGHEST]) / began - cfg.page_hinkley_delta
-        after = test[_PH_MEAN] + excess
+    _estimate(cfg, state, adwin, page_hinkley, floats, s)
     floats[D_DETECTOR] = alarm
     floats[D_BEFORE] = state[S_MEAN]
-    floats[D_AFTER] = state[S_MEAN] + state[S_SCALE] * after
     floats[D_OBSERVED] = state[S_COUNT]
-    floats[D_BEGAN] = began
     floats[D_BLOCK_SIZE] = state[S_BLOCK_SIZE]
     floats[D_BLOCKS] = state[S_BLOCKS]
     for k in range(HISTORY):
