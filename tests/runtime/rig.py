@@ -81,29 +81,26 @@ class Rig:
         self.sums: Counter[bytes] = Counter()
 
     def __enter__(self) -> Self:
-        self.admin = KafkaAdminClient(bootstrap_servers=self.kafka)
-        self.admin.create_topics(
-            {
-                self.topic(name): {
-                    "num_partitions": self.partitions,
-                    "replication_factor": 1,
-                    "configs": {"message.timestamp.type": "LogAppendTime"},
-                }
-                for name in TOPICS
-            }
-        )
-        self.producer = KafkaProducer(bootstrap_servers=self.kafka, linger_ms=5)
-        self.consumer = KafkaConsumer(bootstrap_servers=self.kafka)
+        self.connect()
+        topics = {"num_partitions": self.partitions, "configs": {"message.timestamp.type": "LogAppendTime"}}
+        self.admin.create_topics({self.topic(name): {"replication_factor": 1, **topics} for name in TOPICS})
         return self
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
             worker.kill()
-        self.consumer.close()
-        self.producer.close()
-        self.admin.close()
+        self.disconnect()
         self.redis.close()
+
+    def connect(self) -> None:
+        self.admin = KafkaAdminClient(bootstrap_servers=self.kafka)
+        self.producer = KafkaProducer(bootstrap_servers=self.kafka, linger_ms=5)
+        self.consumer = KafkaConsumer(bootstrap_servers=self.kafka)
+
+    def disconnect(self) -> None:
+        for client in (self.consumer, self.producer, self.admin):
+            client.close()
 
     def topic(self, logical: str) -> str:
         return f"{self.name}.{logical}"
