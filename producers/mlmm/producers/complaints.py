@@ -50,6 +50,10 @@ class Complaints:
             exc_info=None if isinstance(error, MalformedEvent) else error,
         )
 
+    def note(self, message: str, *values: object) -> None:
+        """Log what went wrong, with ``values`` for the ``%s`` in ``message``, and was got over."""
+        log.warning("%s: %s", self._of, message % values)
+
 
 def _call_site() -> tuple[str, int]:
     """File and line of the nearest frame outside this room."""

@@ -22,6 +22,8 @@ log = logging.getLogger("mlmm.producers")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between tries: doubled from the first to the longest."""
+_SILENCE = 5.0
+"""Seconds without an acknowledgement after which it is told: the link retries by itself, and says nothing."""
 
 
 class TooLarge(Exception):  # noqa: N818 - says what the record is
@@ -60,6 +62,7 @@ class _Flight(msgspec.Struct, eq=False):
     turn: int
     done: bool = False
     link: int = 0
+    sent: float = 0.0
 
 
 class Delivery:
@@ -143,7 +146,7 @@ class Delivery:
         """
         self._settle()
         if not self._unsent:
-            return None
+            return self._listen()
         now = self._clock()
         if now < self._retry_at:
             return self._retry_at - now
@@ -152,6 +155,16 @@ class Delivery:
             return max(0.0, self._retry_at - self._clock())
         self._send(link)
         return max(0.0, self._retry_at - self._clock()) if self._unsent else None
+
+    def _listen(self) -> float | None:
+        """Tell of a broker that is silent; return when to look again."""
+        if not self._flights:
+            return None
+        silent = self._clock() - self._flights[0].sent
+        if silent < _SILENCE:
+            return _SILENCE - silent
+        self._trouble(TimeoutError(f"no acknowledgement for {silent:.0f} s"))
+        return _SILENCE
 
     def _settle(self) -> None:
         while self._results:
@@ -186,12 +199,15 @@ class Delivery:
         self._intake.last_error = f"{type(error).__name__}: {error}"
 
     def _delay(self, error: Exception) -> None:
-        self._note(error)
         self._retry_at = self._clock() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._trouble(error)
+
+    def _trouble(self, error: Exception) -> None:
+        self._note(error)
         if not self._troubled:
             self._troubled = True
-            log.warning("events wait, for the broker does not take them: %s: %s", type(error).__name__, error)
+            log.warning("events wait: the broker does not take them: %s: %s", type(error).__name__, error)
 
     def _break(self, error: Exception) -> None:
         """Give up the link and send anew, in order, all that it did not deliver."""
@@ -223,6 +239,7 @@ class Delivery:
                 rest.append(flight)
                 continue
             flight.link = self._links
+            flight.sent = self._clock()
             try:
                 link.send(
                     self._topics.full(packed.topic), packed.key, packed.value, packed.headers, self._callback(flight)

@@ -102,6 +102,11 @@ class Emitter:
             lost, self._lost = self._lost, sum(self.intake.dropped.values())
             return delivered and lost == self._lost
 
+    def hurry(self) -> None:
+        """Let what was logged go at once, without waiting for others to share its record."""
+        self._urgent.set()
+        self._rouse()
+
     def close(self, timeout: float | None = None) -> bool:
         """Flush, then end the thread and the connection. Later events are dropped and counted as ``closed``.
 

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from mlmm.producers.clients import producer
 from mlmm.producers.delivery import Link, NoSuchTopic, TooLarge
 from mlmm.runtime.settings import Settings
 
@@ -34,10 +35,8 @@ class KafkaLink:
     """
 
     def __init__(self, settings: Settings) -> None:
-        from mlmm.runtime.connections import kafka_producer  # noqa: PLC0415 - importing kafka takes 0.2 s
-
         compression = settings.emitter.compression
-        self._producer = kafka_producer(
+        self._producer = producer(
             settings,
             acks="all",
             enable_idempotence=True,  # retries keep the order and make no duplicates while the producer lives

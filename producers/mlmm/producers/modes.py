@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from mlmm.events import Event
 from mlmm.producers.emitter import Emitter
 from mlmm.producers.intake import Intake
+from mlmm.producers.reader import CommandReader, Received
 from mlmm.producers.registry import emitter_for
 from mlmm.runtime.errors import Problem, SettingsError
 from mlmm.runtime.settings import EmitterSettings, Settings, load
@@ -46,6 +47,13 @@ class Outlet:
         """Say that nothing waits."""
         return True
 
+    def hurry(self) -> None:
+        """Let nothing linger."""
+
+    def read_commands(self, received: Received) -> CommandReader | None:  # noqa: ARG002 - there are none to receive
+        """Return what hands commands to ``received`` from now on; None where there are none."""
+        return None
+
     def events(self) -> list[Event]:
         """Return nothing."""
         return []
@@ -69,6 +77,16 @@ class KafkaOutlet(Outlet):
     async def aflush(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - see flush
         """Do what `flush` does without blocking the event loop."""
         return await self.emitter.aflush(timeout)
+
+    def hurry(self) -> None:
+        """Let what was logged go at once."""
+        self.emitter.hurry()
+
+    def read_commands(self, received: Received) -> CommandReader | None:
+        """Return the reader that hands commands to ``received`` from now on."""
+        reader = CommandReader(self.settings, received)
+        reader.start()
+        return reader
 
 
 class MemoryOutlet(Outlet):
