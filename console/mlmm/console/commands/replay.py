@@ -52,7 +52,7 @@ def replay(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the processors and the rules over the past: what would MLMM have said. Needs no Kafka and no Redis.
+    r"""Run the processors and the rules over the past: what would MLMM have said. Needs no Kafka and no Redis.
 
     A file of events:
 
@@ -61,7 +61,7 @@ def replay(
 
     A table, whose numeric columns are features unless an option names them:
 
-        mlmm replay data.parquet --model fraud --time-column ts \\
+        mlmm replay data.parquet --model fraud --time-column ts \
             --output-column pred --label-column y --out found
 
     In CI, on last week's events, with the rules of this branch:

@@ -8,6 +8,12 @@ import typer
 
 from mlmm.console.commands.options import Config, load_settings
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, max=256, help="Processes. Default: `workers` in `[worker]`.", show_default=False
+    ),
+]
 Name = Annotated[
     str,
     typer.Option(
@@ -18,16 +24,12 @@ Name = Annotated[
 Slot = Annotated[int | None, typer.Option(hidden=True, help="Run this one slot here, without a supervisor.")]
 JsonLogs = Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")]
 
+SLOW_WARM_UP = 5.0
+"""Seconds from which on the kernels were compiled rather than read."""
+
 
 def worker(
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=1, max=256, help="Worker processes. Default: workers in `[worker]`."),
-    ] = None,
-    name: Name = "",
-    config: Config = None,
-    as_json: JsonLogs = False,
-    slot: Slot = None,
+    workers: Workers = None, name: Name = "", config: Config = None, as_json: JsonLogs = False, slot: Slot = None
 ) -> None:
     """Run the stream processors: label join, rolling performance, drift, training runs.
 
@@ -47,8 +49,20 @@ def worker(
     from mlmm.runtime.harness import run_worker
     from mlmm.stream_processors import ServingProcessor, TrainingProcessor
 
+    _warm_up()
     processors = (ServingProcessor(settings.serving), TrainingProcessor(settings.training))
     raise typer.Exit(run_worker(settings, processors, group="processors", slot=f"{slot_name(name)}-{slot}"))
+
+
+def _warm_up() -> None:
+    """Load the compiled kernels before any partition waits for them, and say so."""
+    from mlmm.runtime import logs
+    from mlmm.stream_processors import warm_up
+
+    log = logs.get("worker")
+    log.info("kernels load; the first time on a machine they are compiled, which takes half a minute")
+    seconds = warm_up()
+    log.info("kernels compiled" if seconds > SLOW_WARM_UP else "kernels loaded", extra={"seconds": round(seconds, 1)})
 
 
 def slot_name(name: str) -> str:

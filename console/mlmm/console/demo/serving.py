@@ -5,7 +5,6 @@
 
 import sys
 import time
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -26,10 +25,6 @@ def create_app() -> FastAPI:
     @app.get("/health")
     def health() -> dict[str, str]:
         return {"status": "ok"}
-
-    @app.get("/stats")
-    def stats() -> dict[str, Any]:
-        return {"emitter": str(monitor.stats())}
 
     @app.post("/predict/{order}")
     def predict(order: str, row: dict[str, float]) -> dict[str, float]:

@@ -5,11 +5,19 @@ import email.policy
 import re
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from mlmm.console.demo.stage import free_port
 from mlmm.runtime.extras import require
 
-__all__ = ["MailSink"]
+__all__ = ["Mail", "MailSink"]
+
+
+class Mail(NamedTuple):
+    """One mail that came."""
+
+    subject: str
+    file: Path
 
 
 class MailSink:
@@ -23,15 +31,12 @@ class MailSink:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.received: list[tuple[str, Path]] = []
-        """Subject and file of each mail, in order."""
+        self.received: list[Mail] = []
+        """In order."""
+        self.port = free_port()
+        """Port that it listens on; aiosmtpd can't choose one."""
         controller = require("aiosmtpd.controller", extra="embedded", purpose="mlmm demo")
-        self._controller = controller.Controller(self, hostname="127.0.0.1", port=0)
-
-    @property
-    def port(self) -> int:
-        """Port that it listens on."""
-        return int(self._controller.server.sockets[0].getsockname()[1])
+        self._controller = controller.Controller(self, hostname="127.0.0.1", port=self.port)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -45,8 +50,8 @@ class MailSink:
         """Keep one mail."""
         message = email.message_from_bytes(envelope.content, EmailMessage, policy=email.policy.default)
         subject = str(message["Subject"])
-        words = re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")[:60]
+        words = re.sub(r"[^a-z0-9]+", "-", subject.partition("—")[0].lower()).strip("-")[:60]
         file = self.folder / f"{len(self.received) + 1:02d}-{words}.eml"
         file.write_bytes(envelope.content)
-        self.received.append((subject, file))
+        self.received.append(Mail(subject, file))
         return "250 kept"

@@ -1,4 +1,4 @@
-"""Starts and ends what plays in the demo: services, workers, the API and the trainer, each a process of its own."""
+"""Starts and ends what plays in the demo: workers, the API and the trainer, each a process of its own."""
 
 import contextlib
 import os
@@ -7,17 +7,27 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mlmm.events.errors import MlmmError
 
-__all__ = ["DemoError", "Stage"]
+__all__ = ["DemoError", "Stage", "free_port"]
 
 LAST_LINES = 15
+
+_END_WITH_PARENT = """\
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, kept across exec
+except AttributeError:
+    pass  # not Linux: who kills the demo hard ends what it started by hand
+if os.getppid() != parent:
+    sys.exit(1)
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])
+"""
 
 
 class DemoError(MlmmError):
@@ -25,7 +35,9 @@ class DemoError(MlmmError):
 
 
 class Stage:
-    """Processes of the demo; a context manager that ends them all, in reverse order.
+    """Processes of the demo; a context manager that ends them all, the last one first.
+
+    However the demo ends, they do: in order where it can, by the kernel's hand where it was killed.
 
     Parameters
     ----------
@@ -34,7 +46,7 @@ class Stage:
     """
 
     GRACE = 10.0
-    """Seconds for a process to end by itself before it is killed."""
+    """Seconds for the processes to end by themselves before they are killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,10 +60,11 @@ class Stage:
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``python -m <arguments>`` with the demo's settings, its output going to a log file."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLMM_")}
-        environment["MLMM_CONFIG"] = str(self.folder / "mlmm.toml")
+        environment["MLMM_CONFIG"] = str((self.folder / "mlmm.toml").absolute())
+        launcher = [sys.executable, "-S", "-E", "-c", _END_WITH_PARENT, str(os.getpid())]
         with (self.logs / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(  # noqa: S603 - our own modules
-                [sys.executable, "-m", *arguments],
+                [*launcher, *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -64,23 +77,13 @@ class Stage:
         """Raise `DemoError` where a process has ended that should not have."""
         for name, process in self.processes.items():
             if process.poll() is not None and name not in may_end:
-                raise DemoError(f"{name} ended with exit code {process.returncode}:\n{self.tail(name)}")
+                raise DemoError(f"the {name} process ended with exit code {process.returncode}:\n{self.tail(name)}")
 
     def tail(self, name: str) -> str:
         """Return the last lines of a log."""
         file = self.logs / f"{name}.log"
-        lines = file.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        lines = file.read_text(errors="replace").splitlines()[-LAST_LINES:] if file.exists() else []
         return "\n".join([*(f"    {line}" for line in lines), f"    (all of it: {file})"])
-
-    def wait_for_http(self, name: str, url: str, seconds: float) -> None:
-        """Wait until a URL answers."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.check()
-            with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310
-                return
-            time.sleep(0.1)
-        raise DemoError(f"{name} did not answer at {url} within {seconds:g} s:\n{self.tail(name)}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

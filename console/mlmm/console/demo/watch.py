@@ -5,14 +5,13 @@ from typing import Any
 
 from mlmm.events import (
     Acked,
-    Checkpoint,
     Command,
     Drift,
     Incident,
     MalformedEvent,
+    Metrics,
     Report,
     RunEnded,
-    RunStarted,
     RunState,
     Topics,
     decode_events,
@@ -35,17 +34,17 @@ class Watch(threading.Thread):
         self.service: Report | None = None
         self.performance: Report | None = None
         self.incidents: dict[str, Incident] = {}
-        self.fired: set[str] = set()
-        """Names of the rules that fired."""
+        self.fired: dict[str, Incident] = {}
+        """Each incident as it was when it fired."""
         self.commands: list[Command] = []
         self.answers: list[Acked] = []
-        self.checkpoints: list[Checkpoint] = []
-        self.run_started: RunStarted | None = None
+        self.metrics: Metrics | None = None
+        """What the trainer said last."""
         self.run_ended: RunEnded | None = None
         self.run_state: RunState | None = None
-        self.predictions = 0
-        """Predictions in closed service windows."""
-        self.error: BaseException | None = None
+        self.trigger: RunState | None = None
+        """The first time that a trigger fired."""
+        self.error: Exception | None = None
         self._ended = threading.Event()
 
     def end(self) -> None:
@@ -85,8 +84,6 @@ class Watch(threading.Thread):
     def _take(self, record: Any) -> None:
         kind = (header(record.headers, "ce_type") or b"").decode()
         content = (header(record.headers, "content-type") or b"").decode()
-        if kind in ("mlmm.run.metrics.v1", "mlmm.run.heartbeat.v1", "mlmm.tick.v1"):
-            return
         try:
             events = decode_events(kind, content, record.value)
         except MalformedEvent:
@@ -100,23 +97,22 @@ class Watch(threading.Thread):
                 self.drifts.append(event)
             case Report(kind="service"):
                 self.service = event
-                self.predictions += int(event.figures.get("predictions", 0))
             case Report(kind="performance") if event.window.endswith("s"):
                 self.performance = event
             case RunState():
                 self.run_state = event
+                if event.trigger and self.trigger is None:
+                    self.trigger = event
             case Incident():
                 self.incidents[event.incident_id] = event
                 if event.state == "firing":
-                    self.fired.add(event.rule)
+                    self.fired.setdefault(event.incident_id, event)
             case Command():
                 self.commands.append(event)
             case Acked():
                 self.answers.append(event)
-            case Checkpoint():
-                self.checkpoints.append(event)
-            case RunStarted():
-                self.run_started = event
+            case Metrics():
+                self.metrics = event
             case RunEnded():
                 self.run_ended = event
             case _:
