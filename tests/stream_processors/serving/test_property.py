@@ -24,7 +24,7 @@ FEATURES = [
 ]
 
 step = st.tuples(
-    st.sampled_from([0, 0, 0, 0, 0.3, 1, 5, 40, 130]),  # seconds of log time since the event before
+    st.sampled_from([0, 0, 0, 0, 0.3, 1, 5, 20, 40, 100, 130]),  # seconds of log time since the event before
     st.sampled_from("pppplllft"),
     st.sampled_from(["m", "m", "n", "o#1"]),
     st.integers(0, 11),  # which id

@@ -6,21 +6,49 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from mlmm.events import Block, FailureBlock, LabelBlock, MalformedEvent, PredictionBlock, code_of, decode_blocks, header
+from mlmm.events import Block, MalformedEvent, code_of, decode_blocks, header
 from mlmm.runtime.processor import Record
 
 from ._arrays import Batch
-from ._fields import B_MODEL, B_WIDTH, BLOCK_COLUMNS, FAILURES, LABELS, PREDICTIONS, TASKS, TICK
+from ._fields import (
+    B_CLASSES,
+    B_FEATURES,
+    B_IDS,
+    B_KIND,
+    B_LATENCY,
+    B_LOG,
+    B_MODEL,
+    B_PLACE,
+    B_POSITIVE,
+    B_ROWS,
+    B_SERIES,
+    B_TASK,
+    B_TIMES,
+    B_VALUES,
+    B_WIDTH,
+    BLOCK_COLUMNS,
+    FAILURES,
+    LABELS,
+    PREDICTIONS,
+    TASKS,
+    TICK,
+)
 from ._models import Growing, Model, Models
 
 __all__ = ["Intake", "Poll"]
 
-_TYPES = {kind.encode(): kind for kind in ("mlmm.predictions.v1", "mlmm.labels.v1", "mlmm.failures.v1")}
+_TYPES = {
+    b"mlmm.predictions.v1": ("mlmm.predictions.v1", PREDICTIONS),
+    b"mlmm.labels.v1": ("mlmm.labels.v1", LABELS),
+    b"mlmm.failures.v1": ("mlmm.failures.v1", FAILURES),
+}
 _CONTENT = {kind.encode(): kind for kind in ("application/json", "application/vnd.mlmm.columns+msgpack")}
 _TICK = b"mlmm.tick.v1"
 _ACKED = b"mlmm.command.acked.v1"
 _KEPT = 1 << 18
 """Codes of classes that are kept between polls."""
+_FACTS = 8
+"""What Python notes of each block; all else follows from it, for all blocks of a poll at once."""
 
 
 class Poll(NamedTuple):
@@ -75,9 +103,8 @@ class Intake:
         dead: list[tuple[int, MalformedEvent]] = []
         acked: list[int] = []
         owners: list[int] = []
-        get = self._models.get
-        for place, record in enumerate(records):
-            headers = record.headers
+        find = self._models.get
+        for place, (_, log_time, key, value, headers) in enumerate(records):
             try:
                 (first, ce_type), (second, content) = headers[0], headers[1]
             except (IndexError, ValueError):
@@ -85,31 +112,32 @@ class Intake:
             if first != "ce_type" or second != "content-type":
                 ce_type = header(headers, "ce_type") or b""
                 content = header(headers, "content-type") or b""
-            kind = _TYPES.get(ce_type)
-            if kind is None:
+            known = _TYPES.get(ce_type)
+            if known is None:
                 if ce_type == _TICK:
-                    columns.tick(record.log_time)
+                    columns.facts.extend((TICK, 0, 1, log_time, 0, 0, -1, 0))
                     owners.append(place)
                 elif ce_type == _ACKED:
                     acked.append(place)
                 else:
                     dead.append((place, MalformedEvent(f"{ce_type!r} is no type of this topic", field="ce_type")))
                 continue
+            type_, kind = known
             try:
                 blocks = decode_blocks(
-                    kind, _CONTENT.get(content) or content.decode("utf-8", "replace"), record.value, key=record.key
+                    type_, _CONTENT.get(content) or content.decode("utf-8", "replace"), value, key=key
                 )
                 for block in blocks:
-                    if _latest(block) > record.log_time + self._ahead:
-                        self._refuse(block, record.log_time)
-                model = get(record.key) or self._make(record.key, blocks[0].head)
+                    if _latest(block) > log_time + self._ahead:
+                        self._refuse(block, log_time)
+                model = find(key) or self._make(key, blocks[0].head)
             except MalformedEvent as error:
                 dead.append((place, error))
                 continue
             for block in blocks:
-                self._take(columns, block, model, record.log_time)
+                self._take(columns, kind, block, model, log_time)
                 owners.append(place)
-        return columns.poll(self._codes.array(), self._models.table.array(), owners, dead, acked)
+        return columns.poll(self._codes.array(), self._models, owners, dead, acked)
 
     def _refuse(self, block: Block, log_time: int) -> NoReturn:
         raise MalformedEvent(
@@ -119,27 +147,43 @@ class Intake:
     def _make(self, key: bytes, head: Any) -> Model:
         return self._models.make(key, head.model)
 
-    def _take(self, columns: "_Columns", block: Any, model: Model, log_time: int) -> None:
-        kind = type(block)
-        if kind is PredictionBlock:
-            head = block.head
-            seen = model.heads.get(head)
-            if seen is None:
-                seen = self._models.head(model, head, TASKS[head.task], _signed(code_of(head.positive)))
-            columns.predictions(
-                block, model.slot, log_time, self._classes(block.classes) if block.classes else -1, seen
-            )
-        elif kind is LabelBlock:
-            columns.labels(block, model.slot, log_time, self._classes(block.classes) if block.classes else -1)
-        elif kind is FailureBlock:
-            columns.failures(block, model.slot, log_time)
+    def _take(self, columns: "_Columns", kind: int, block: Any, model: Model, log_time: int) -> None:
+        """Note one block: its facts, and its buffers as they are."""
+        columns.times.append(block.time)
+        if kind == FAILURES:
+            columns.facts.extend((FAILURES, model.slot, block.n, log_time, 0, block.latency != b"", -1, 0))
+            if block.latency:
+                columns.latencies.append(block.latency)
+            return
+        classes = self._classes(block.classes) if block.classes else -1
+        ids = block.ids
+        columns.ids.append(ids)
+        columns.lengths.append(block.id_lengths)
+        if kind == LABELS:
+            columns.facts.extend((LABELS, model.slot, block.n, log_time, len(ids), 0, classes, 0))
+            columns.values.append(block.value)
+            return
+        head = model.heads.get(block.head)
+        if head is None:
+            head = self._head(model, block.head)
+        latency = block.latency
+        if latency:
+            columns.latencies.append(latency)
+            columns.facts.extend((PREDICTIONS, model.slot, block.n, log_time, len(ids), 1, classes, head))
+        else:
+            columns.facts.extend((PREDICTIONS, model.slot, block.n, log_time, len(ids), 0, classes, head))
+        columns.values.append(block.output)
+        columns.features.append(block.features)
+
+    def _head(self, model: Model, head: Any) -> int:
+        return self._models.head(model, head, TASKS[head.task], _signed(code_of(head.positive)))
 
     def _classes(self, classes: tuple[Any, ...]) -> int:
         # Equal tuples have equal codes: 1, 1.0 and True are one class.
         start = self._starts.get(classes)
         if start is None:
             start = self._starts[classes] = len(self._codes)
-            self._codes.extend(_signed(code_of(each)) for each in classes)
+            self._codes.extend([_signed(code_of(each)) for each in classes])
         return start
 
     def forget(self) -> None:
@@ -154,108 +198,68 @@ class _Columns:
     """The columns of a poll being gathered."""
 
     def __init__(self) -> None:
-        self._blocks = array("q")
-        self._times: list[bytes] = []
-        self._values: list[bytes] = []
-        self._lengths: list[bytes] = []
-        self._ids: list[bytes] = []
-        self._latencies: list[bytes] = []
-        self._features: list[bytes] = []
-        self._rows = 0
-        self._time_rows = 0
-        self._value_rows = 0
-        self._id_bytes = 0
-        self._latency_rows = 0
-        self._feature_values = 0
-
-    def tick(self, log_time: int) -> None:
-        self._blocks.extend((TICK, 0, 1, log_time, self._rows, 0, 0, 0, -1, -1, 0, 0, 0, 0, 0))
-        self._rows += 1
-
-    def predictions(
-        self, block: PredictionBlock, model: int, log_time: int, classes: int, seen: tuple[int, int, int, int]
-    ) -> None:
-        n = block.n
-        task, positive, series, width = seen
-        latency = -1
-        if block.latency:
-            latency = self._latency_rows
-            self._latencies.append(block.latency)
-            self._latency_rows += n
-        self._blocks.extend((
-            PREDICTIONS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes,
-            latency, classes, task, positive, self._feature_values, width, series,
-        ))  # fmt: skip
-        self._rows += n
-        self._time_rows += n
-        self._value_rows += n
-        self._times.append(block.time)
-        self._values.append(block.output)
-        self._lengths.append(block.id_lengths)
-        self._ids.append(block.ids)
-        self._id_bytes += len(block.ids)
-        if width:
-            self._features.append(block.features)
-            self._feature_values += n * width
-
-    def labels(self, block: LabelBlock, model: int, log_time: int, classes: int) -> None:
-        n = block.n
-        self._blocks.extend((
-            LABELS, model, n, log_time, self._rows, self._time_rows, self._value_rows, self._id_bytes,
-            -1, classes, 0, 0, 0, 0, 0,
-        ))  # fmt: skip
-        self._rows += n
-        self._time_rows += n
-        self._value_rows += n
-        self._times.append(block.time)
-        self._values.append(block.value)
-        self._lengths.append(block.id_lengths)
-        self._ids.append(block.ids)
-        self._id_bytes += len(block.ids)
-
-    def failures(self, block: FailureBlock, model: int, log_time: int) -> None:
-        n = block.n
-        latency = -1
-        if block.latency:
-            latency = self._latency_rows
-            self._latencies.append(block.latency)
-            self._latency_rows += n
-        self._blocks.extend(
-            (FAILURES, model, n, log_time, self._rows, self._time_rows, 0, 0, latency, -1, 0, 0, 0, 0, 0)
-        )
-        self._rows += n
-        self._time_rows += n
-        self._times.append(block.time)
+        self.facts = array("q")
+        """Of each block: kind, model, rows, log time, bytes of ids, whether latencies were given, classes, head."""
+        self.times: list[bytes] = []
+        self.values: list[bytes] = []
+        self.lengths: list[bytes] = []
+        self.ids: list[bytes] = []
+        self.latencies: list[bytes] = []
+        self.features: list[bytes] = []
 
     def poll(
         self,
         codes: np.ndarray,
-        table: np.ndarray,
+        models: Models,
         owners: list[int],
         dead: list[tuple[int, MalformedEvent]],
         acked: list[int],
     ) -> Poll:
-        blocks = np.frombuffer(self._blocks, np.int64).reshape(-1, BLOCK_COLUMNS) if self._blocks else _NO_BLOCKS
+        """Put the buffers one behind the other and say where each block's part of them begins."""
+        facts = np.frombuffer(self.facts, np.int64) if self.facts else np.zeros(0, np.int64)
+        kind, model, rows, log_time, id_bytes, latency, classes, head = facts.reshape(-1, _FACTS).T
+        predictions = kind == PREDICTIONS
+        heads = (
+            models.described.array().reshape(-1, 4)[head] if len(models.described) else np.zeros((len(kind), 4), int)
+        )
+        blocks = np.zeros((len(kind), BLOCK_COLUMNS), np.int64)
+        blocks[:, B_KIND] = kind
+        blocks[:, B_MODEL] = model
+        blocks[:, B_ROWS] = rows
+        blocks[:, B_LOG] = log_time
+        blocks[:, B_CLASSES] = classes
+        blocks[:, (B_TASK, B_POSITIVE, B_SERIES, B_WIDTH)] = heads * predictions[:, None]
+        blocks[:, B_PLACE] = _starts(rows)
+        blocks[:, B_TIMES] = _starts(rows * (kind != TICK))
+        blocks[:, B_VALUES] = _starts(rows * (kind <= LABELS))
+        blocks[:, B_IDS] = _starts(id_bytes)
+        blocks[:, B_LATENCY] = np.where(latency, _starts(rows * latency), -1)
+        features = np.zeros(0) if not blocks[:, B_WIDTH].any() else _joined(self.features, np.float64)
+        blocks[:, B_FEATURES] = _starts(rows * blocks[:, B_WIDTH])
         watched = np.flatnonzero(blocks[:, B_WIDTH])
-        by_model = blocks[watched, B_MODEL]
-        if len(watched) > 1 and (by_model[0] != by_model).any():
-            watched = watched[np.argsort(by_model, kind="stable")]
+        if len(watched) > 1:
+            of = model[watched]
+            if (of != of[0]).any():
+                watched = watched[np.argsort(of, kind="stable")]
         batch = Batch(
             blocks=blocks,
-            times=_joined(self._times, np.int64),
-            values=_joined(self._values, np.float64),
-            id_lengths=_joined(self._lengths, np.uint32),
-            ids=_joined(self._ids, np.uint8),
-            latencies=_joined(self._latencies, np.float64),
-            features=_joined(self._features, np.float64),
+            times=_joined(self.times, np.int64),
+            values=_joined(self.values, np.float64),
+            id_lengths=_joined(self.lengths, np.uint32),
+            ids=_joined(self.ids, np.uint8),
+            latencies=_joined(self.latencies, np.float64),
+            features=features,
             classes=codes,
-            series=table,
-            counted=np.zeros(self._rows, np.uint8),
+            series=models.table.array(),
+            counted=np.zeros(int(rows.sum()), np.uint8),
         )
-        return Poll(batch, watched, self._rows, len(blocks), owners, dead, acked)
+        return Poll(batch, watched, len(batch.counted), len(blocks), owners, dead, acked)
 
 
-_NO_BLOCKS = np.zeros((0, BLOCK_COLUMNS), np.int64)
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    return np.cumsum(lengths) - lengths  # type: ignore[no-any-return]
+
+
 _join: Callable[[list[bytes]], bytearray] = bytearray().join
 
 

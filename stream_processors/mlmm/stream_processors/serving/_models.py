@@ -1,11 +1,12 @@
 """Which models a partition has, and which series their features: names to slots in the arrays."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mlmm.events import MalformedEvent, PredictionHead
 
+from ._arrays import grown
 from ._fields import GROUP
 from ._store import Store
 
@@ -19,21 +20,23 @@ class Growing:
     """A growing table of int64 that kernels see as an array."""
 
     def __init__(self) -> None:
-        self._values: list[int] = []
-        self._array = np.zeros(0, np.int64)
+        self._values = np.zeros(64, np.int64)
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._values)
+        return self._count
 
-    def extend(self, values: Iterable[int]) -> None:
+    def extend(self, values: Sequence[int]) -> None:
         """Append values."""
-        self._values.extend(values)
+        end = self._count + len(values)
+        if end > len(self._values):
+            self._values = grown(self._values, 2 * end)
+        self._values[self._count : end] = values
+        self._count = end
 
     def array(self) -> np.ndarray:
-        """All values; the same array until there are more."""
-        if len(self._array) != len(self._values):
-            self._array = np.array(self._values, np.int64)
-        return self._array
+        """All values."""
+        return self._values[: self._count]
 
 
 class Model:
@@ -60,8 +63,8 @@ class Model:
         self.series: dict[int, str] = {}
         """Series → feature."""
         self.groups: list[int] = []
-        self.heads: dict[PredictionHead, tuple[int, int, int, int]] = {}
-        """Head → task, code of the positive class, first index into the table of series, features a row."""
+        self.heads: dict[PredictionHead, int] = {}
+        """Head → its number among those that are known."""
         self.named = False
         """Whether its feature names are in a cell as they are."""
 
@@ -90,9 +93,10 @@ class Models:
         self.by_slot: list[Model] = []
         self.table = Growing()
         """Series of each feature of each head that is known, -1 where it is left out."""
+        self.described = Growing()
+        """Of each head that is known: task, code of the positive class, first index into ``table``, features a row."""
         self.by_group: list[tuple[Model, int]] = []
         """Group → its model and its number there."""
-        self._heads = 0
         self.get = self._by_key.get
 
     def __iter__(self) -> Iterator[Model]:
@@ -120,14 +124,14 @@ class Models:
         self.by_slot.append(model)
         return model
 
-    def head(self, model: Model, head: PredictionHead, task: int, positive: int) -> tuple[int, int, int, int]:
-        """Register a head of a model: what its blocks need to know."""
+    def head(self, model: Model, head: PredictionHead, task: int, positive: int) -> int:
+        """Number a head of a model, with what its blocks need to know."""
         start = len(self.table)
         width = len(head.features) if self._watch else 0
-        self.table.extend(self.feature(model, name) for name in head.features[:width])
-        self._heads += 1
-        model.heads[head] = seen = (task, positive, start, width)
-        return seen
+        self.table.extend([self.feature(model, name) for name in head.features[:width]])
+        number = model.heads[head] = len(self.described) // 4
+        self.described.extend((task, positive, start, width))
+        return number
 
     def feature(self, model: Model, name: str) -> int:
         """Series of a feature, made where it is new; -1 beyond the bound."""
@@ -156,8 +160,8 @@ class Models:
 
     def forget(self) -> None:
         """Let go of the heads when they have become many: they are looked up anew."""
-        if len(self.table) > _KEPT or self._heads > _KEPT:
+        if len(self.table) > _KEPT or len(self.described) > _KEPT:
             self.table = Growing()
-            self._heads = 0
+            self.described = Growing()
             for model in self.by_slot:
                 model.heads.clear()

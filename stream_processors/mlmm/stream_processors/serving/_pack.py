@@ -76,18 +76,18 @@ CHUNK_WORDS = 1 + ROW_COLUMNS * CHUNK_ROWS
 _ACCUMULATORS = 8 * (ACCUMULATED + ACCUMULATED_FLOATS)
 
 
-@kernel
+@kernel(inline=True)
 def _put_i64(buffer: np.ndarray, position: int, value: int) -> int:
     return put_f64(buffer, position, np.int64(value).view(np.float64))
 
 
-@kernel
+@kernel(inline=True)
 def _series_size(series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, s: int) -> int:
     floats: Any = SERIES_COLUMNS + np.int64(series.values[s, S_BLOCKS])
     return 8 * floats + adwin_packed_size(adwin, s) + page_hinkley_packed_size(page_hinkley, s)  # type: ignore[no-any-return]
 
 
-@kernel
+@kernel(inline=True)
 def _put_series(
     series: Series, adwin: AdwinArrays, page_hinkley: PageHinkleyArrays, s: int, buffer: np.ndarray, position: int
 ) -> int:
@@ -183,7 +183,7 @@ def pack_chunks(
     offsets[len(chunks)] = 8 * at
 
 
-@kernel
+@kernel(inline=True)
 def _put_accumulators(ints: np.ndarray, floats: np.ndarray, buffer: np.ndarray, position: int) -> int:
     for column in range(ACCUMULATED):
         position = _put_i64(buffer, position, ints[column])
