@@ -16,6 +16,9 @@ from mlmm.events.errors import MlmmError
 __all__ = ["DemoError", "Stage", "free_port"]
 
 LAST_LINES = 15
+RESTARTED = 'then="starting again'
+"""What a supervisor says of a process that ended by itself."""
+RESTARTS = 2
 
 _END_WITH_PARENT = """\
 import ctypes, os, signal, sys
@@ -78,12 +81,17 @@ class Stage:
         for name, process in self.processes.items():
             if process.poll() is not None and name not in may_end:
                 raise DemoError(f"the {name} process ended with exit code {process.returncode}:\n{self.tail(name)}")
+            if self._text(name).count(RESTARTED) >= RESTARTS:
+                raise DemoError(f"the {name} process ended {RESTARTS} times:\n{self.tail(name)}")
 
     def tail(self, name: str) -> str:
         """Return the last lines of a log."""
+        lines = self._text(name).splitlines()[-LAST_LINES:]
+        return "\n".join([*(f"    {line}" for line in lines), f"    (all of it: {self.logs / name}.log)"])
+
+    def _text(self, name: str) -> str:
         file = self.logs / f"{name}.log"
-        lines = file.read_text(errors="replace").splitlines()[-LAST_LINES:] if file.exists() else []
-        return "\n".join([*(f"    {line}" for line in lines), f"    (all of it: {file})"])
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

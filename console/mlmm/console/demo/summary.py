@@ -127,7 +127,7 @@ def show(console: Console, summary: Summary) -> None:
     accuracy = next((mail for mail in summary.mails if "accuracy" in mail), None)
     if accuracy:
         console.print(Text("\nOne of the mails as it came, without its picture:", style="dim"))
-        console.print(Text(textwrap.indent(_body(Path(accuracy)), "  │ ")))
+        console.print(Text(textwrap.indent(_body(Path(accuracy)), "  │ ", lambda _: True)))
 
 
 def _inside(path: str, folder: str) -> str:
