@@ -5,7 +5,9 @@ The private surface that is used, pinned in ``pyproject.toml`` and held by a con
 - Faust: ``App._new_transport``, ``App._create_directories``, ``Consumer.perform_seek``, ``Consumer._drain_messages``,
   ``Consumer._thread`` (``getmany``, ``seek_wait``, ``highwaters``, ``earliest_offsets``, ``call_thread``,
   ``_ensure_consumer``), ``Consumer._read_offset``, ``Consumer._committed_offset``;
-- aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``).
+- Faust: ``Consumer._new_consumer_thread``, ``AIOKafkaConsumerThread._create_worker_consumer``;
+- aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``) and
+  ``_fetch_max_wait_ms``.
 
 Claiming happens in `perform_seek`: Faust resumes the flow before it calls ``on_partitions_assigned``, and whatever came
 in between would be lost. Whole polls are taken in `_drain_messages`: streams and agents cost fifty times as much a
@@ -37,16 +39,29 @@ Identities = Callable[[Iterable[str]], Awaitable[Mapping[str, tuple[str, int]]]]
 ADVISE_TIMEOUT = 5.0
 HEARTBEAT_TRIES = 5
 HEARTBEAT_PAUSE = 0.3
+FETCH_WAIT_MS = 20
+"""How long the broker may hold a fetch that finds nothing. aiokafka keeps one fetch a broker in flight: while it waits for a
+quiet topic, a busy one that was just read to the end of its buffer waits too (1.5 s with Faust's own value)."""
 
 
 class NotAMember(MlmmError):  # noqa: N818 - named like the other errors of ours
     """The coordinator does not take our heartbeats: whoever it takes for the owner may be another process."""
 
 
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - see above; Faust has no setting for it
+        return consumer
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer, with claims in Redis instead of committed offsets, and whole polls instead of streams."""
 
     app: "HarnessApp"
+
+    def _new_consumer_thread(self) -> Any:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Claim and load every assigned partition, then seek to the offsets that Redis holds.

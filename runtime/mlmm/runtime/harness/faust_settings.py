@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 __all__ = ["faust_settings"]
 
-FETCH_BYTES = 4 << 20
+FETCH_BYTES = 8 << 20
 """Of one partition at once: a backlog is taken in polls of some ten thousand events."""
 CLAIM_TIMEOUT = 300.0
 """Faust gives `perform_seek` its request timeout: loading states and draining outboxes must fit."""

@@ -234,7 +234,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     """Processes that `worker` starts."""
     tick_interval: Positive = 1.0
     """How often time is written into the log while a deadline is pending."""
-    poll_records: Number = 5000
+    poll_records: Number = 20_000
     """Records that one poll may take: one poll is one commit."""
     outbox_limit: Number = 10_000
     """Outputs of a partition that may wait for Kafka before its input pauses."""
