@@ -85,7 +85,7 @@ def write_packed(kafka: str, topic: str, events: int, packed: int, models: int) 
 
     from mlmm.events import COLUMNS_TYPE, cloudevents_headers, encode_columns
 
-    producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=50, batch_size=1 << 20, buffer_memory=1 << 28)
+    producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=50, batch_size=1 << 20)
     written = 0
     for key, kind, block in blocks(events, packed, models):
         headers = cloudevents_headers(kind, f"{written:x}", "mlmm://benchmark/1", time.time_ns() // 1000, COLUMNS_TYPE)
@@ -102,7 +102,7 @@ def write_json(kafka: str, topic: str, events: int, models: int) -> int:
 
     from mlmm.events import COLUMNS_TYPE, decode_events, encode_columns, encode_json
 
-    producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=50, batch_size=1 << 20, buffer_memory=1 << 28)
+    producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=50, batch_size=1 << 20)
     written = 0
     for key, kind, block in blocks(events, 20, models):
         for event in decode_events(kind, COLUMNS_TYPE, encode_columns(block)):
@@ -123,8 +123,8 @@ def worker_rate(kafka: str, redis_url: str, prefix: str, records: int, packed: i
         **os.environ,
         "MLMM_KAFKA__BOOTSTRAP_SERVERS": kafka,
         "MLMM_REDIS__URL": redis_url,
-        "MLMM_DEPLOYMENT": prefix,
-        "MLMM_TOPIC_PREFIX": prefix,
+        "MLMM__DEPLOYMENT": prefix,
+        "MLMM__TOPIC_PREFIX": prefix,
         "MLMM_KAFKA__PARTITIONS": "1",
     }
     store = redis.Redis.from_url(redis_url)
@@ -156,7 +156,7 @@ def worker_rate(kafka: str, redis_url: str, prefix: str, records: int, packed: i
 def peer_rate(module: str, *arguments: str) -> float:
     """Run a peer in a process of its own; events a second."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, check=True, timeout=900)
-    row = json.loads(done.stdout.splitlines()[-1])
+    row = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith(b"{")))
     return row["events"] / row["seconds"]
 
 
