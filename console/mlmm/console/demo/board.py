@@ -17,7 +17,7 @@ from mlmm.console.demo.traffic import Traffic
 from mlmm.console.demo.watch import Watch
 from mlmm.console.screen import plain
 
-__all__ = ["Board", "compiling"]
+__all__ = ["Board", "compiling", "introduce"]
 
 
 class Board:
@@ -25,17 +25,21 @@ class Board:
 
     Parameters
     ----------
+    console : Console
+        Where to.
     links : list of Link
         What is to happen.
-    quiet : bool
-        Standard output is for JSON: everything goes to standard error.
+    traffic, watch, sink
+        Whose figures are shown.
+    began : float
+        When the demo began, by ``time.monotonic``.
     """
 
     def __init__(
-        self, links: list[Link], traffic: Traffic, watch: Watch, sink: MailSink, *, began: float, quiet: bool
+        self, console: Console, links: list[Link], traffic: Traffic, watch: Watch, sink: MailSink, *, began: float
     ) -> None:
         self.links, self.traffic, self.watch, self.sink = links, traffic, watch, sink
-        self.console = Console(highlight=False, stderr=quiet)
+        self.console = console
         self.status = ""
         """What is waited for."""
         self.times: dict[str, float] = {}
@@ -53,23 +57,6 @@ class Board:
         if self._live:
             self.say("")
             self._live.stop()
-
-    def introduce(self, plan: Plan, services: str) -> None:
-        """Say what is real and what is not."""
-        self.console.print(Text("MLMM demo", style="bold"))
-        rows = Table.grid(padding=(0, 2))
-        rows.add_row(
-            Text("real", style="green"),
-            f"a scikit-learn model behind FastAPI on 49,097 rows of shuttle sensors, labels that come "
-            f"{plan.label_delay:g} s late, a trainer, {services}, mail over SMTP",
-        )
-        rows.add_row(
-            Text("injected", style="yellow"),
-            f"after {plan.seconds_before:g} s sensor {plan.sensor} reads {plan.shift:g} standard deviations high; "
-            f"from step {plan.collapse_at} on the labels that the trainer sees turn to noise",
-        )
-        self.console.print(rows)
-        self.console.print()
 
     @property
     def complete(self) -> bool:
@@ -140,6 +127,28 @@ class Board:
             how = Text(plain(link.happened()), style="dim")
             table.add_row(Text(mark, style=style), f"{when:.1f} s", Text(link.what, style=style), how)
         return table
+
+
+def introduce(console: Console, plan: Plan, services: str) -> None:
+    """Say what is real and what is not."""
+    console.print(Text("MLMM demo", style="bold"))
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row(
+        Text("real", style="green"),
+        Text(
+            "a scikit-learn model behind FastAPI on 49,097 rows of shuttle sensors, labels that come "
+            f"{plan.label_delay:g} s late, a trainer, {services}, mail over SMTP"
+        ),
+    )
+    rows.add_row(
+        Text("injected", style="yellow"),
+        Text(
+            f"after {plan.seconds_before:g} s sensor {plan.sensor} reads {plan.shift:g} standard deviations high; "
+            f"from step {plan.collapse_at} on the labels that the trainer sees turn to noise"
+        ),
+    )
+    console.print(rows)
+    console.print()
 
 
 def compiling(log: Path) -> bool:

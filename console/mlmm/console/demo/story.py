@@ -9,9 +9,10 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
+from rich.console import Console
 from rich.text import Text
 
-from mlmm.console.demo.board import Board, compiling
+from mlmm.console.demo.board import Board, compiling, introduce
 from mlmm.console.demo.links import Link, chain
 from mlmm.console.demo.plan import Plan
 from mlmm.console.demo.services import NAME, open_services, workers_ready
@@ -21,6 +22,8 @@ from mlmm.console.demo.summary import Summary, show, sum_up
 from mlmm.console.demo.traffic import Traffic
 from mlmm.console.demo.watch import Watch
 from mlmm.console.screen import err, plain, print_json
+from mlmm.runtime.errors import SettingsError
+from mlmm.runtime.settings import mask_url
 
 __all__ = ["tell"]
 
@@ -28,7 +31,8 @@ MARK = ".mlmm-demo"
 """A file that says that a folder was made by the demo, and may be made anew."""
 FRAME = 0.25
 """Seconds between two looks, and two pictures of the screen."""
-COMPILING_SECONDS = 12.0
+COMPILING_SECONDS = 8.0
+"""Kernels that load for so long are being compiled."""
 STARTUP_SECONDS = 180.0
 """Kernels may have to be compiled, on a machine that is busy with other things."""
 
@@ -65,6 +69,8 @@ def tell(
     plan = plan or Plan()
     _fresh(folder)
     began = time.monotonic()
+    console = Console(highlight=False, stderr=as_json)
+    introduce(console, plan, _services_in_words(kafka, redis))
     with _ended_by_signals(), contextlib.ExitStack() as stack:
         sink = stack.enter_context(MailSink(folder / "mail"))
         settings = stack.enter_context(open_services(folder, sink.port, kafka=kafka, redis=redis, keep=keep))
@@ -75,10 +81,7 @@ def tell(
         stage.start("alerting", "mlmm.console", "alerting", "--name", NAME)
         traffic, watch = Traffic(plan, port, settings), Watch(settings)
         links = chain(plan, traffic, watch, sink)
-        board = Board(links, traffic, watch, sink, began=began, quiet=as_json)
-        where = " and ".join(each for each in (f"Kafka at {kafka}" * bool(kafka), "a real Redis" * bool(redis)) if each)
-        board.introduce(plan, where or "a broker and a Redis that come along")
-        with board:
+        with Board(console, links, traffic, watch, sink, began=began) as board:
             _wait_until_ready(stage, traffic, lambda: workers_ready(settings), board)
             watch.start()
             traffic.start()
@@ -93,11 +96,17 @@ def tell(
     return _tell_the_end(summary, stage, links, board, as_json=as_json)
 
 
+def _services_in_words(kafka: str, redis: str) -> str:
+    ours = " and ".join([*(["a broker"] if not kafka else []), *(["a Redis"] if not redis else [])])
+    theirs = [f"Kafka at {kafka}" if kafka else "", f"Redis at {mask_url(redis)}" if redis else ""]
+    return ", ".join(filter(None, [*theirs, f"{ours} that come along" if ours else ""]))
+
+
 def _fresh(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise DemoError(f"{folder} is a file: give a folder with --out")
+        raise SettingsError(f"{folder} is a file: give a folder with --out")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise DemoError(f"{folder} is not empty and was not made by the demo: give another folder with --out")
+        raise SettingsError(f"{folder} is not empty and was not made by the demo: give another folder with --out")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / MARK).touch()
@@ -121,6 +130,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _wait_until_ready(stage: Stage, traffic: Traffic, ready: Callable[[], bool], board: Board) -> None:
     deadline = time.monotonic() + STARTUP_SECONDS
+    loading: float | None = None
     while True:
         stage.check()
         api, workers = traffic.api_answers(), ready()
@@ -130,7 +140,8 @@ def _wait_until_ready(stage: Stage, traffic: Traffic, ready: Callable[[], bool],
             return
         waiting = [name for name, there in (("the API", api), ("the workers", workers)) if not there]
         status = f"starting {' and '.join(waiting)}"
-        if not workers and board.seconds > COMPILING_SECONDS and compiling(stage.logs / "worker.log"):
+        loading = (loading or time.monotonic()) if compiling(stage.logs / "worker.log") else None
+        if loading and time.monotonic() - loading > COMPILING_SECONDS:
             status += "; kernels are compiled once on each machine, which takes half a minute"
         board.say(status)
         if time.monotonic() > deadline:
