@@ -1,8 +1,8 @@
 """Giving an order by hand, and following what its target answers."""
 
+import contextlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlmm.events import (
@@ -27,12 +27,12 @@ LAST_WORDS = ("completed", "rejected", "expired")
 SEND_SECONDS = 30.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def give(settings: "Settings", command: Command) -> Iterator[Any]:
     """Publish a command, signed where a key is configured; yield a consumer that stands just before any answer."""
     from kafka import TopicPartition
 
-    from mlmm.runtime.connections import kafka_consumer, kafka_producer
+    from mlmm.runtime.connections import kafka_consumer, kafka_errors, kafka_producer
 
     topics = Topics(settings.topic_prefix)
     key = (command.run_id or command.model or "").encode()
@@ -42,21 +42,18 @@ def give(settings: "Settings", command: Command) -> Iterator[Any]:
     if active is not None:
         signature = sign(active.id, active.secret.reveal().encode(), key, "mlmm.command.v1", command.command_id, value)
         headers.append(("mlmm_signature", signature))
-    consumer = kafka_consumer(settings)
-    try:
+    with (
+        kafka_errors(settings.kafka),
+        contextlib.closing(kafka_consumer(settings, enable_auto_commit=False)) as consumer,
+    ):
         partitions = [TopicPartition(topics.training, p) for p in consumer.partitions_for_topic(topics.training) or ()]
         consumer.assign(partitions)
         consumer.seek_to_end(*partitions)
         for partition in partitions:
             consumer.position(partition)
-        producer = kafka_producer(settings, acks="all")
-        try:
+        with contextlib.closing(kafka_producer(settings, acks="all")) as producer:
             producer.send(topics.commands, value, key=key, headers=headers).get(timeout=SEND_SECONDS)
-        finally:
-            producer.close()
         yield consumer
-    finally:
-        consumer.close()
 
 
 def follow(consumer: Any, command_id: str, *, seconds: float) -> Iterator[Acked]:

@@ -9,7 +9,7 @@ from mlmm.console.commands.options import AsJson, Config, load_settings
 from mlmm.console.screen import print_line, write_json
 
 Topic = Annotated[str, typer.Argument(help="serving, training, findings, incidents, commands, dead-letters, …")]
-Since = Annotated[str, typer.Option(help="'beginning', 'end' (new records only), or how far back: 10m, 2h, 7d.")]
+Start = Annotated[str, typer.Option(help="'beginning', 'end' (new records only), or how far back: 10m, 2h, 7d.")]
 Follow = Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more, or leave at the end of the log.")]
 Key = Annotated[str | None, typer.Option(help="Only records of this key (a model, a run id).", show_default=False)]
 Limit = Annotated[
@@ -19,7 +19,7 @@ Limit = Annotated[
 
 def tail(
     topic: Topic,
-    since: Since = "end",
+    since: Start = "end",
     follow: Follow = True,
     key: Key = None,
     limit: Limit = None,
@@ -36,7 +36,7 @@ def tail(
 
         mlmm tail serving --since 7d --no-follow --json > events.jsonl
     """
-    from mlmm.console.reading import describe, read
+    from mlmm.console.reading import Since, describe, read
     from mlmm.console.replay import to_lines
     from mlmm.events import Topics
 
@@ -46,9 +46,13 @@ def tail(
     logical = topic.removeprefix(f"{settings.topic_prefix}.")
     if logical not in names:
         raise typer.BadParameter(f"{topic!r} is no topic: one of {', '.join(names)}", param_hint="TOPIC")
+    try:
+        start = Since.parse(since)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
     settings.require_kafka()
     printed = 0
-    for partition, record in read(settings, topics.full(logical), since=since, follow=follow):
+    for partition, record in read(settings, topics.full(logical), since=start, follow=follow):
         if key is not None and record.key.decode(errors="replace") != key:
             continue
         for line in to_lines(logical, partition, record) if as_json else describe(partition, record):
