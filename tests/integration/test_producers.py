@@ -216,7 +216,7 @@ def test_an_emitter_whose_topic_comes_late_delivers(kafka: str, log_of: Any) -> 
     wait_until(lambda: "topic" in (monitor.stats().last_error or ""), timeout=20, what="the missing topic to be told")
     create(settings)
     assert monitor.flush(30), monitor.stats()
-    assert [event.prediction_id for event in events_in(log_of(settings, "serving"))] == ["a"]
+    assert wait_until(lambda: ids_in(log_of(settings, "serving")), timeout=20, what="the event") == ["a"]
 
 
 @pytest.mark.parametrize("used_before", [True, False])
@@ -226,7 +226,8 @@ def test_preforked_workers_each_deliver_their_own(settings: Settings, log_of: An
     from mlmm.producers import Monitor
     from mlmm.runtime.settings import load
     monitor = Monitor("fraud", on_error="raise", settings=load(env={{}}, arguments={{
-        "kafka.bootstrap_servers": {settings.kafka.bootstrap_servers!r}, "topic_prefix": {settings.topic_prefix!r}}}))
+        "kafka.bootstrap_servers": {settings.kafka.bootstrap_servers!r}, "topic_prefix": {settings.topic_prefix!r},
+        "emitter.exit_timeout": 60}}))
     if {used_before}:
         monitor.log_prediction("parent", {{"a": 1.0}}, 1)
         assert monitor.flush(20)

@@ -260,10 +260,26 @@ def test_asyncio_flush_does_not_block_the_loop(monitor_with: Make, broker: FakeB
     assert asyncio.run(main())
 
 
-def test_a_stack_keeps_nothing_alive_that_was_sent(monitor_with: Make) -> None:
-    monitor = monitor_with()
+@pytest.mark.parametrize(
+    ("features", "output", "more"),
+    [
+        ({"a": 1.0}, 1, {}),
+        ({"a": 1.0, "b": "text"}, 1, {}),
+        ({"a": None, "b": None, "c": "ü"}, "class ü", {}),
+        ({"b": "text"}, "class", {"score": {"class": 0.5}, "segments": {"site": "B"}}),
+    ],
+)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_queue_that_was_delivered_is_empty_to_the_byte(
+    monitor_with: Make, features: dict[str, object], output: object, more: dict[str, object], shards: int
+) -> None:
+    monitor = monitor_with(shards=shards)
     for round_ in range(3):
-        log(monitor, *(f"{round_}-{i}" for i in range(50)))
+        for i in range(50):
+            monitor.log_prediction(f"{round_}-{i}", features, output, **more)
+            monitor.log_label(f"{round_}-{i}", output)
+        monitor.log_failure(ValueError("x"))
+        monitor.log_predictions(["1", "2"], {"a": [1.0, 2.0], "b": ["x", None]}, ["cat", "dog"])
         assert monitor.flush(5)
         stats = monitor.stats()
         assert (stats.queued_events, stats.queued_bytes) == (0, 0)
@@ -316,8 +332,6 @@ def test_what_is_queued_is_delivered_at_exit() -> None:
     code = """
     import atexit
     monitor.log_prediction("last words", {"a": 1.0}, 1)
-    os.register_at_fork  # the emitter's handler runs before this one, which was registered earlier than none
-    import threading
     """
     check = 'import atexit\natexit.register(lambda: print("ids", broker.ids))\n'
     done = run_python(check + PREAMBLE + textwrap.dedent(code))

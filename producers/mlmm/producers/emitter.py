@@ -254,8 +254,13 @@ def _at_exit() -> None:
     """Deliver what is queued: all emitters together within the longest of their times."""
     started = monotonic()
     for emitter in list(_living):
-        if not emitter.intake.closed:
-            emitter.close(max(0.0, emitter.settings.emitter.exit_timeout - (monotonic() - started)))
+        if emitter.intake.closed:
+            continue
+        waiting = emitter.intake.events
+        emitter.close(max(0.0, emitter.settings.emitter.exit_timeout - (monotonic() - started)))
+        lost = emitter.intake.dropped["closed"] + emitter.intake.events
+        if lost:
+            log.warning("of %d events that waited at the end of the process %d were not delivered", waiting, lost)
 
 
 def _forked() -> None:

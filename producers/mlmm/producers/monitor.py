@@ -1,19 +1,19 @@
 """What a serving process attaches to its model."""
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import isfinite, nan
 from time import time_ns
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from mlmm.events import Event, new_id
+from mlmm.events import new_id
 from mlmm.events.faults import check_model
+from mlmm.producers.attached import Attached
 from mlmm.producers.capture import answer, identity, moment, optional_number, refuse, status_code
 from mlmm.producers.complaints import Complaints
-from mlmm.producers.intake import Stats
-from mlmm.producers.modes import Mode, Outlet, outlet_for
+from mlmm.producers.modes import Mode, outlet_for
 from mlmm.producers.outcomes import FailureStack, LabelStack
 from mlmm.producers.predictions import PredictionStack
 from mlmm.producers.shapes import Call, ModelTraits, Shapes
@@ -27,6 +27,7 @@ R = TypeVar("R")
 Time = datetime | Any
 """An aware ``datetime`` or a ``numpy.datetime64``."""
 
+_TEXTS = frozenset({str, type(None)})
 _TASKS = ("binary", "multiclass", "regression")
 _LONGEST_MESSAGE = 1000
 """Characters of a failure's message; stack traces belong to another tool."""
@@ -34,7 +35,7 @@ _VERSIONS = 64
 """Versions whose failures are collected at a time."""
 
 
-class Monitor:
+class Monitor(Attached):
     """Emits predictions, labels and failures of one model.
 
     No log call does I/O or raises into the request: a wrong argument is logged once with its place, and counted.
@@ -106,12 +107,10 @@ class Monitor:
         if isinstance(positive, float) and not isfinite(positive):
             raise refuse("positive", positive, "a finite number or a string")
         threshold = optional_number(threshold, "threshold")
-        self._outlet: Outlet = outlet_for(mode, settings)
+        super().__init__(outlet_for(mode, settings), Complaints(f"Monitor({model!r})", on_error))
         self._off = self._outlet.off
         self._block = (when_full or self._outlet.when_full) == "block"
         self._traits = ModelTraits(model, version, task, positive, threshold, tuple(segment_by), shards)
-        self._complaints = Complaints(f"Monitor({model!r})", on_error)
-        self._intake = self._outlet.intake
         self._shapes = Shapes(self._intake, self._traits)
         self._labels = LabelStack(self._intake, model, shards=shards)
         self._failures: dict[str | None, FailureStack] = {}
@@ -166,24 +165,36 @@ class Monitor:
             if (
                 stack is not None
                 and type(prediction_id) is str
-                and tuple(features) == stack.names
+                and [*features] == stack.names
                 and version is None
                 and route is None
                 and segments is None
                 and time is None
                 and 0 < len(prediction_id) <= 512
             ):
+                texts: tuple[str | None, ...] = ()
+                answer: str | None = None
+                said = output
+                numbers: Iterable[Any] = features.values()
+                if not stack.plain:
+                    values_ = tuple(numbers)
+                    texts = stack.texts_of(values_)
+                    if not _TEXTS.issuperset(map(type, texts)) or stack.worded is not (type(output) is str):
+                        raise TypeError  # noqa: TRY301 - to the careful way
+                    numbers = stack.features_of(values_)
+                    if stack.worded:
+                        answer, said = str(output), 0.0
                 row = stack.pack(
                     time_ns() // 1000,
-                    output,
+                    said,
                     nan if score is None else score,
                     nan if latency is None else latency,
                     nan if weight is None else weight,
                     nan if value is None else value,
-                    *features.values(),
+                    *numbers,
                 )
-                if not stack.add(prediction_id, row):
-                    self._wait_or_drop(stack, prediction_id, row)
+                if not stack.add(prediction_id, row, texts, answer):
+                    self._wait_or_drop(stack, prediction_id, row, texts, answer)
                 return prediction_id
         except (struct.error, TypeError):
             pass  # something is of another kind than in the last call: the careful way takes it, or says what is wrong
@@ -193,9 +204,10 @@ class Monitor:
         call = Call("", 0, features, output, score, latency, weight, value, segments, version, route)
         return self._log_carefully(prediction_id, call, time)
 
-    def _wait_or_drop(self, stack: PredictionStack, prediction_id: str, row: bytes) -> None:
-        # Apart, since a lambda in the hot path would make its variables slow.
-        self._no_room(lambda: stack.add(prediction_id, row), 1, stack.fixed + len(prediction_id))
+    def _wait_or_drop(self, stack: PredictionStack, *args: Any) -> None:
+        prediction_id, _, texts, answer = args
+        size = stack.fixed + len(prediction_id) + sum(map(len, filter(None, texts))) + len(answer or "")
+        self._no_room(partial(stack.add, *args), 1, size)
 
     def _log_carefully(self, prediction_id: str | None, call: Call, time: Time | None) -> str:
         made = ""
@@ -205,7 +217,7 @@ class Monitor:
                 return made
             when = time_ns() // 1000 if time is None else moment(time)
             stack, columns = self._shapes.capture(call._replace(prediction_id=made, time=when))
-            if stack.plain and call.version is None and call.route is None:
+            if stack.simple and call.version is None and call.route is None:
                 self._last = stack
             if not stack.add_many(columns):
                 self._no_room(lambda: stack.add_many(columns), 1, stack.size_of(columns))
@@ -361,38 +373,6 @@ class Monitor:
             Give the answer (by default the result itself) and the score.
         """
         return watched(self, prediction_id, features, output, score)
-
-    # --- delivery --------------------------------------------------------------------------------------------------
-
-    @property
-    def events(self) -> list[Event]:
-        """In memory mode, what was logged so far, as it would be read from the topics."""
-        return self._outlet.events()
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until what was logged is delivered; False when within ``timeout`` seconds some was not."""
-        return self._outlet.flush(timeout)
-
-    def close(self, timeout: float | None = None) -> bool:
-        """Flush. The emitter, which others share, is closed at the end of the process."""
-        return self._outlet.flush(timeout)
-
-    async def aflush(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as flush
-        """Do what `flush` does without blocking the event loop."""
-        return await self._outlet.aflush(timeout)
-
-    async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as close
-        """Do what `close` does without blocking the event loop."""
-        return await self._outlet.aflush(timeout)
-
-    def stats(self) -> Stats:
-        """Counts of the emitter, which all monitors and runs of these settings share."""
-        return self._intake.stats()
-
-    def _refused(self, error: Exception) -> None:
-        with self._intake.lock:
-            self._intake.refused += 1
-        self._complaints.report(error)
 
     def _no_room(self, again: Callable[[], bool], n: int, size: int) -> None:
         self._intake.turned(again, n, size, block=self._block)

@@ -51,7 +51,10 @@ class Batch(Protocol):
     """What a stack handed over."""
 
     n: int
-    size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that they took in the queue."""
 
     def pack(self, batch_events: int, batch_bytes: int, source: str) -> Iterator[Packed]:
         """Make records, one a step, so that the caller may pause between them."""

@@ -86,8 +86,9 @@ class PredictionStack:
         "segment_by",
         "shape",
         "shards",
-        "size",
+        "simple",
         "texts_of",
+        "worded",
     )
 
     def __init__(
@@ -98,7 +99,8 @@ class PredictionStack:
         self.head = head
         self.shards = shards
         self.segment_by = segment_by
-        self.names = shape.names
+        self.names = list(shape.names)
+        """A list: ``[*features] == names`` takes half of what tuples do."""
         self.rank = ("champion", "challenger", "shadow").index(shape.route)
         numbers = [i for i, kind in enumerate(shape.kinds) if kind == "n"]
         texts = [i for i, kind in enumerate(shape.kinds) if kind == "s"]
@@ -106,8 +108,12 @@ class PredictionStack:
         self.pack_scores = struct.Struct(f"<{len(shape.classes)}d").pack
         self.features_of = _picker(numbers)
         self.texts_of = _picker(texts)
-        self.plain = not texts and not shape.segments and shape.answer == "n" and not shape.classes
-        """Whether a row of numbers and an id say all."""
+        self.simple = not shape.segments and not shape.classes
+        """Whether id, numbers, strings and answer say all."""
+        self.worded = shape.answer == "s"
+        """Whether outputs are strings."""
+        self.plain = self.simple and not texts and not self.worded
+        """Whether id and numbers say all."""
         self.fixed = _OVERHEAD + 8 * (_FIXED + len(numbers)) + 8 * (len(texts) + len(shape.segments))
         if shape.classes:
             self.fixed += 33 + 8 * (1 + len(shape.classes))
@@ -117,11 +123,16 @@ class PredictionStack:
         self._columns = Columns([], [], [], [], [], [])
         self._ids = self._columns.ids
         self._rows = self._columns.rows
-        self.size = 0
 
-    def add(self, prediction_id: str, row: bytes) -> bool:
-        """Take a plain prediction; False when there is no room. The hot path."""
+    def add(
+        self, prediction_id: str, row: bytes, texts: tuple[str | None, ...] = (), answer: str | None = None
+    ) -> bool:
+        """Take a simple prediction; False when there is no room. The hot path."""
         size = self.fixed + len(prediction_id)
+        if texts:
+            size += sum(map(len, filter(None, texts)))
+        if answer is not None:
+            size += len(answer)
         intake = self.intake
         with intake.lock:
             if intake.events >= intake.max_events or intake.bytes + size > intake.max_bytes or intake.closed:
@@ -129,12 +140,15 @@ class PredictionStack:
             intake.accepted += 1
             intake.events += 1
             intake.bytes += size
-            self.size += size
             rows = self._rows
             if not rows:
                 intake.dirty.append(self)
             rows.append(row)
             self._ids.append(prediction_id)
+            if texts:
+                self._columns.texts.append(texts)
+            if answer is not None:
+                self._columns.answers.append(answer)
         if intake.asleep:
             intake.wake()
         return True
@@ -147,7 +161,6 @@ class PredictionStack:
             if intake.closed or not intake.has_room(n, size):
                 return False
             intake.take_in(self, n, size)
-            self.size += size
             for mine, theirs in zip(self._columns, new, strict=True):
                 mine += theirs  # type: ignore[operator]  # noqa: PLW2901 - a list of the same kind, extended in place
         if intake.asleep:
@@ -165,7 +178,7 @@ class PredictionStack:
         if not self._ids:
             self._begin()
             return None
-        batch = PredictionBatch(self, self.size, self._columns)
+        batch = PredictionBatch(self, self._columns)
         self._begin()
         return batch
 
@@ -182,11 +195,15 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
 class PredictionBatch:
     """What a `PredictionStack` handed over: columns of Python objects, made into blocks slice by slice."""
 
-    def __init__(self, stack: PredictionStack, size: int, columns: Columns) -> None:
+    def __init__(self, stack: PredictionStack, columns: Columns) -> None:
         self.n = len(columns.ids)
-        self.size = size
         self._stack = stack
         self._columns = columns
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in the queue: the sum of what each call counted."""
+        return self._stack.size_of(self._columns)
 
     def pack(self, batch_events: int, batch_bytes: int, source: str) -> Iterator[Packed]:
         """Make records, one a step."""
@@ -204,7 +221,7 @@ class PredictionBatch:
 
     def _select(self, places: list[int]) -> "PredictionBatch":
         columns: list[list[Any]] = [[column[i] for i in places] if column else [] for column in self._columns]
-        return PredictionBatch(self._stack, 0, Columns(*columns))
+        return PredictionBatch(self._stack, Columns(*columns))
 
     def block(self, first: int, end: int) -> PredictionBlock:
         """Make a block of the events ``first`` to ``end``."""

@@ -99,10 +99,13 @@ class CommandReader:
         since = int((time() - LIFETIME) * 1000)
         new = [partition for partition in partitions if partition not in self._positions]
         found = client.offsets_for_times(dict.fromkeys(new, since)) if new else {}
-        ends = client.end_offsets(partitions)
+        # No answer: all of it is older, or none of it was there yet, or the broker (the embedded one) has no such index.
+        # From the beginning on nothing is missed, and what is older is refused by its own times.
+        firsts = client.beginning_offsets(new) if new else {}
         for partition in partitions:
             at = found.get(partition)
-            client.seek(partition, self._positions.get(partition, at.offset if at else ends[partition]))
+            start = at.offset if at is not None and at.offset >= 0 else firsts.get(partition, 0)
+            client.seek(partition, self._positions.get(partition, start))
 
     def _read(self, client: Any) -> None:
         while not self._stop.is_set():

@@ -143,8 +143,15 @@ class Shapes:
             Naming the argument that is wrong.
         """
         classes = tuple(mapping(call.score, "score")) if isinstance(call.score, Mapping) else ()
-        names = tuple(call.features)
-        form = (names, call.version, call.route, tuple(call.segments or ()), isinstance(call.output, str), classes)
+        names = [*call.features]
+        form = (
+            tuple(names),
+            call.version,
+            call.route,
+            tuple(call.segments or ()),
+            isinstance(call.output, str),
+            classes,
+        )
         stack = self._forms.get(form)
         if stack is not None and stack.names == names:
             captured = self._again(stack, call)

@@ -6,14 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from mlmm.events import Event, new_id
+from mlmm.events import new_id
 from mlmm.events.faults import check_id, check_model
 from mlmm.events.types import Trigger
+from mlmm.producers.attached import Attached
 from mlmm.producers.capture import refuse
 from mlmm.producers.checkpoints import Checkpoints, Saved
 from mlmm.producers.commands import Judge
 from mlmm.producers.complaints import Complaints
-from mlmm.producers.intake import Stats
 from mlmm.producers.modes import Mode, outlet_for
 from mlmm.producers.orders import Orders
 from mlmm.producers.outcome import Outcome, Status
@@ -25,7 +25,7 @@ from mlmm.runtime.settings import Settings
 __all__ = ["TrainingRun"]
 
 
-class TrainingRun:
+class TrainingRun(Attached):
     """A run: says what it does, saves checkpoints, resumes from the last good one, obeys stop commands.
 
     Nothing here breaks training: what goes wrong with monitoring is logged. What your own ``save`` and ``load`` raise
@@ -123,9 +123,8 @@ class TrainingRun:
             model=model,
             heartbeat_every=heartbeat_every,
         )
-        self._outlet = outlet_for(mode, settings)
-        self._complaints = Complaints(f"TrainingRun({experiment!r})", on_error)
-        self._voice = Voice(self._outlet, self._complaints, self.run_id, self.attempt)
+        super().__init__(outlet_for(mode, settings), Complaints(f"TrainingRun({experiment!r})", on_error))
+        self._voice = Voice(self._outlet, self._refused, self.run_id, self.attempt)
         self._orders: Orders | None = None
         self._signals: Signals | None = None
         self._save = save
@@ -230,7 +229,7 @@ class TrainingRun:
             self._logged = number if self._logged is None else max(number, self._logged)
             self._voice.metrics(data, number, phase)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the user's training
-            self._voice.refused(error)
+            self._refused(error)
 
     def checkpoint(self, step: int) -> Path:
         """Save a checkpoint of ``step``, which was done, and say so.
@@ -255,7 +254,7 @@ class TrainingRun:
         try:
             self.checkpoint(step)
         except Exception as error:  # noqa: BLE001 - a full disk must not end the training
-            self._voice.refused(error)
+            self._refused(error)
 
     # --- end ---------------------------------------------------------------------------------------------------------
 
@@ -325,18 +324,3 @@ class TrainingRun:
         if self._signals is not None:
             self._signals.restore()
         self._outlet.flush(self._outlet.settings.emitter.exit_timeout)
-
-    # --- delivery ----------------------------------------------------------------------------------------------------
-
-    @property
-    def events(self) -> list[Event]:
-        """In memory mode, what was said so far, as it would be read from the topics."""
-        return self._outlet.events()
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until what was said is delivered; False when within ``timeout`` seconds some was not."""
-        return self._outlet.flush(timeout)
-
-    def stats(self) -> Stats:
-        """Counts of the emitter, which all monitors and runs of these settings share."""
-        return self._outlet.intake.stats()

@@ -1,7 +1,8 @@
 """How a run speaks: each thing that it says, as an event on its way."""
 
+import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any
 
@@ -11,12 +12,13 @@ from mlmm.events import Checkpoint, Event, Heartbeat, RunEnded, RunStarted
 from mlmm.events.types import Trigger
 from mlmm.producers.capture import mapping, number, refuse
 from mlmm.producers.checkpoints import Saved
-from mlmm.producers.complaints import Complaints
 from mlmm.producers.modes import Outlet
 from mlmm.producers.outcome import Outcome
 from mlmm.producers.run_stack import RunStack, Said
 
 __all__ = ["Declared", "Voice", "now", "ordinal"]
+
+log = logging.getLogger("mlmm.producers")
 
 _LONGEST_TEXT = 1000
 _LARGEST_PARAMS = 256 * 1024
@@ -54,13 +56,14 @@ class Voice:
     Parameters
     ----------
     outlet : Outlet
-    complaints : Complaints
+    refused : Callable[[Exception], None]
+        Called inside an ``except`` with what went wrong.
     run_id, attempt : str
     """
 
-    def __init__(self, outlet: Outlet, complaints: Complaints, run_id: str, attempt: str) -> None:
+    def __init__(self, outlet: Outlet, refused: Callable[[Exception], None], run_id: str, attempt: str) -> None:
         self._outlet = outlet
-        self._complaints = complaints
+        self._refused = refused
         self._run_id = run_id
         self._attempt = attempt
         self._stack = RunStack(outlet.intake, run_id, attempt)
@@ -74,20 +77,14 @@ class Voice:
             if urgent:
                 self._outlet.hurry()
         except Exception as error:  # noqa: BLE001 - nothing is raised into the user's training
-            self.refused(error)
-
-    def refused(self, error: Exception) -> None:
-        """Count and report what went wrong. Call inside the ``except``."""
-        with self._outlet.intake.lock:
-            self._outlet.intake.refused += 1
-        self._complaints.report(error)
+            self._refused(error)
 
     def started(self, declared: Declared, time: int, resumed_from: int | None) -> None:
         """Say that the attempt begins."""
         params = {str(name): _plain(value) for name, value in declared.params.items()}
         size = len(msgspec.json.encode(params))
         if size > _LARGEST_PARAMS:
-            self._complaints.note("params of %d bytes are left out", size)
+            log.warning("run %r: params of %d bytes are left out", self._run_id, size)
             params = {}
         event = RunStarted(
             run_id=self._run_id,
