@@ -99,7 +99,7 @@ class CommandReader:
         since = int((time() - LIFETIME) * 1000)
         new = [partition for partition in partitions if partition not in self._positions]
         found = client.offsets_for_times(dict.fromkeys(new, since)) if new else {}
-        # No answer: all of it is older, or none of it was there yet, or the broker (the embedded one) has no such index.
+        # No answer: all is older, or nothing was there yet, or the broker (the embedded one) can not look up a time.
         # From the beginning on nothing is missed, and what is older is refused by its own times.
         firsts = client.beginning_offsets(new) if new else {}
         for partition in partitions:
