@@ -4,8 +4,8 @@ The same stream (20 numeric features, a label for every fourth prediction, one m
 
 - packed in columns, 1, 3, 20 and 200 events a record, and read by one ``mlmm worker`` (label join, windows, ADWIN and
   Page-Hinkley on the error and every feature, exactly-once commits to Redis, findings to Kafka);
-- as one JSON record an event, and read by (a) the per-event pipeline one would write with Faust, river and a Redis HSET an
-  event, and (b) aiokafka and orjson merely reading it.
+- as one JSON record an event, and read by (a) the per-event pipeline one would write with Faust, river and a Redis HSET
+  an event, and (b) aiokafka and orjson merely reading it.
 
 ``python -m benchmarks.pipeline [--json] [--events N] [--quick]``. Services: see ``tests/services.py``.
 """

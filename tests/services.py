@@ -281,7 +281,7 @@ def _main() -> None:
         (folder / "redis").mkdir()
         kafka = stack.enter_context(kafka_service(folder / "kafka"))
         redis = stack.enter_context(redis_service(folder / "redis"))
-        print(f"export MLMM_TEST_KAFKA={kafka} MLMM_TEST_REDIS={redis}", flush=True)  # noqa: T201 - what to type
+        print(f"export MLMM_TEST_KAFKA={kafka} MLMM_TEST_REDIS={redis}", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 

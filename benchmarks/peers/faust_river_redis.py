@@ -1,4 +1,4 @@
-"""The per-event pipeline that one would write from the tutorials: a Faust agent, river detectors, a Redis HSET an event.
+"""The per-event pipeline that one would write from tutorials: a Faust agent, river detectors, a Redis HSET an event.
 
 Run as a process of its own: ``python -m benchmarks.peers.faust_river_redis BOOTSTRAP REDIS_URL TOPIC COUNT`` prints the
 seconds between the first event and the last as JSON.

@@ -40,8 +40,8 @@ ADVISE_TIMEOUT = 5.0
 HEARTBEAT_TRIES = 5
 HEARTBEAT_PAUSE = 0.3
 FETCH_WAIT_MS = 20
-"""How long the broker may hold a fetch that finds nothing. aiokafka keeps one fetch a broker in flight: while it waits for a
-quiet topic, a busy one that was just read to the end of its buffer waits too (1.5 s with Faust's own value)."""
+"""How long the broker may hold a fetch that finds nothing. aiokafka keeps one fetch a broker in flight: while it waits
+for a quiet topic, a busy one that was just read to the end of its buffer waits too (1.5 s with Faust's own value)."""
 
 
 class NotAMember(MlmmError):  # noqa: N818 - named like the other errors of ours

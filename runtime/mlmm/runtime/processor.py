@@ -1,7 +1,7 @@
 """The door between the harness and every pure processor.
 
-A processor is a state and a function of records. It does no I/O, has no clock (time is in the records) and no randomness.
-The harness (`mlmm.runtime.harness`), `mlmm replay` and the tests run it through these types alone.
+A processor is a state and a function of records. It does no I/O, has no clock (time is in the records) and no
+randomness. The harness (`mlmm.runtime.harness`), `mlmm replay` and the tests run it through these types alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +70,7 @@ class State(Protocol):
         """All cells: the canonical dump, equal for equal histories however they were packed and cut."""
 
     def deadline(self) -> int | None:
-        """Earliest pending deadline in log time (microseconds), or None. While there is one the harness writes ticks."""
+        """Earliest pending deadline in log time (microseconds), or None: while there is one, ticks are written."""
 
     def counters(self) -> Mapping[str, int]:
         """Monotone counts for self-metrics, such as events, late, duplicates, expired, dead letters."""
