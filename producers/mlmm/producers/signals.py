@@ -37,7 +37,9 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Put the handlers of before back, where ours are still there."""
+        """Put the handlers of before back, where ours are still there; only the main thread may."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number, before in self._before.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
