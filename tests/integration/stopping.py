@@ -19,7 +19,7 @@ from mlmm.runtime.settings import Settings, load
 from tests.services import unique
 from tests.waiting import wait_until
 
-STEPS = 4_000
+STEPS = 12_000
 STEP_SECONDS = 0.005
 DOOM = 40
 """Step at which the NaN is logged."""
@@ -132,18 +132,25 @@ class Loop:
 
 
 def measure_runs(loop: Loop, count: int, *, by_hand: bool) -> Iterator[Stopped]:
-    """Let ``count`` runs be stopped, one after the other: by their NaN and the rule, or by an order by hand."""
-    loop.train(unique("warm-up"), doomed=False, steps=10)
+    """Let ``count`` runs be stopped, one after the other: by their NaN and the rule, or by an order by hand.
+
+    One more before them is not counted: the workers may still be starting.
+    """
+    _stop_one(loop, by_hand=False)
     for _ in range(count):
-        run_id = unique("by-hand" if by_hand else "doomed")
-        ordered = [0.0]
-        if by_hand:
-            threading.Thread(target=_order, args=(loop, run_id, ordered), daemon=True).start()
-        run, logged = loop.train(run_id, doomed=not by_hand)
-        began = ordered[0] if by_hand else logged
-        at, ack = wait_until(lambda run_id=run_id: loop.answers.get(run_id), timeout=60, what=f"{run_id} to answer")
-        where = Path((ack.checkpoint or "").removeprefix("file://")) if ack.checkpoint else None
-        yield Stopped(run_id, at - began, ack, run.outcome.status if run.outcome else "?", where)
+        yield _stop_one(loop, by_hand=by_hand)
+
+
+def _stop_one(loop: Loop, *, by_hand: bool) -> Stopped:
+    run_id = unique("by-hand" if by_hand else "doomed")
+    ordered = [0.0]
+    if by_hand:
+        threading.Thread(target=_order, args=(loop, run_id, ordered), daemon=True).start()
+    run, logged = loop.train(run_id, doomed=not by_hand)
+    began = ordered[0] if by_hand else logged
+    at, ack = wait_until(lambda: loop.answers.get(run_id), timeout=60, what=f"{run_id} to answer")
+    where = Path(ack.checkpoint.removeprefix("file://")) if ack.checkpoint else None
+    return Stopped(run_id, at - began, ack, run.outcome.status if run.outcome else "?", where)
 
 
 def _order(loop: Loop, run_id: str, ordered: list[float]) -> None:
