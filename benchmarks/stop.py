@@ -1,8 +1,8 @@
 """From the event that dooms a run to its acknowledgement: how long the whole loop takes.
 
 Real Kafka and Redis, one worker, the rules, default settings (events wait up to 100 ms to be packed). Run after run
-logs a NaN; clocks stop when the log takes the acknowledgement that names the checkpoint. Beside it: the same order given
-by hand, which leaves out packing, processor and rules, and includes connecting.
+logs a NaN; clocks stop when the log takes the acknowledgement that names the checkpoint. Beside it: the same order
+given by hand, which leaves out packing, processor and rules, and includes connecting.
 
 ``python -m benchmarks.stop [--json] [--runs N]``.
 """
