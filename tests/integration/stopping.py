@@ -16,6 +16,7 @@ from mlmm.events import Acked, Command, Topics, decode_events, header, new_id
 from mlmm.producers import TrainingRun, not_finite
 from mlmm.runtime import topics
 from mlmm.runtime.settings import Settings, load
+from mlmm.stream_processors import warm_up
 from tests.services import unique
 from tests.waiting import wait_until
 
@@ -64,6 +65,7 @@ class Loop:
         self._config = config
 
     def __enter__(self) -> Self:
+        warm_up()
         topics.create(self.settings)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MLMM_")}
         for command in (["worker"], ["alerting"]):
