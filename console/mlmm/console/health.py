@@ -38,12 +38,11 @@ class Finding(NamedTuple):
         return dict(self._asdict())
 
 
-def examine(settings: "Settings") -> list[Finding]:
+def examine(settings: "Settings") -> Iterator[Finding]:
     """Look at everything, one after the other; a service that is away stops only what needs it."""
-    findings: list[Finding] = [_installed()]
+    yield _installed()
     for what, look in (("Kafka", _kafka), ("Redis", _redis), ("SMTP", _smtp), ("rules", _rules)):
-        findings += _guarded(what, look, settings)
-    return findings
+        yield from _guarded(what, look, settings)
 
 
 def _guarded(what: str, look: "Callable[[Settings], Iterator[Finding]]", settings: "Settings") -> Iterator[Finding]:

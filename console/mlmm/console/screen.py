@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["err", "out", "plain", "print_json", "print_line", "print_table", "say", "write_json"]
+__all__ = ["STYLES", "err", "out", "plain", "print_json", "print_line", "print_table", "say", "write_json"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -55,9 +55,9 @@ def write_json(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, style: str = "") -> None:
     """Print a line of text."""
-    out.print(Text(plain(text)))
+    out.print(Text(plain(text), style=style))
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[Iterable[object]]) -> None:

@@ -3,7 +3,7 @@
 import typer
 
 from mlmm.console.commands.options import AsJson, Config, load_settings
-from mlmm.console.screen import print_json, print_table, say
+from mlmm.console.screen import STYLES, err, print_json, print_line, say
 
 
 def doctor(config: Config = None, as_json: AsJson = False) -> None:
@@ -13,16 +13,20 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
     """
     from mlmm.console.health import examine
 
-    findings = examine(load_settings(config))
+    settings = load_settings(config)
+    findings = []
+    with err.status("looking …") as status:
+        for finding in examine(settings):
+            findings.append(finding)
+            status.update(f"looking past {finding.what} …")
     if as_json:
         print_json(f.row() for f in findings)
     else:
-        print_table(
-            "mlmm doctor",
-            ("what", "is", "details", "what to do"),
-            ((f.what, f.state, f.details, f.remedy) for f in findings),
-        )
+        for f in findings:
+            print_line(f"{f.state:<12} {f.what:<18} {f.details}", style=STYLES.get(f.state, ""))
+            if f.remedy:
+                print_line(f"{'':<12} {'what to do':<18} {f.remedy}")
     unreachable = any(f.state == "unreachable" for f in findings)
     wrong = any(f.state == "wrong" for f in findings)
-    say("all is well" if not (unreachable or wrong) else "see 'what to do' above")
+    say("all is well" if not (unreachable or wrong) else "not all is well: see what to do")
     raise typer.Exit(3 if unreachable else 1 if wrong else 0)

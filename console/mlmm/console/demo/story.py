@@ -123,6 +123,9 @@ def _ended_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except KeyboardInterrupt:
+        err.print("Ended early; nothing of it keeps running.")
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
