@@ -1,5 +1,6 @@
 """Producers on a real Kafka: what they deliver, where it lies, and orders that come back."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,10 +25,10 @@ from mlmm.events import (
     partition_of,
     sign,
 )
-from mlmm.producers import Monitor, TrainingRun
+from mlmm.producers import Monitor, TrainingRun, clients
 from mlmm.producers.link import KafkaLink
 from mlmm.producers.voice import now
-from mlmm.runtime.connections import kafka_consumer, kafka_producer
+from mlmm.runtime.connections import kafka_producer
 from mlmm.runtime.settings import Settings, load
 from mlmm.runtime.topics import create
 from tests.services import KafkaServer, unique
@@ -48,6 +49,13 @@ def settings_for(address: str, **more: Any) -> Settings:
     return load(env={}, arguments=values)
 
 
+@pytest.fixture(autouse=True)
+def _swept() -> Iterator[None]:
+    """Collect what kafka-python left open while its warnings are still expected."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def settings(kafka: str) -> Settings:
     made = settings_for(kafka)
@@ -64,7 +72,8 @@ def log_of() -> Iterator[Callable[..., list[Any]]]:
     def read(settings: Settings, logical: str) -> list[Any]:
         topic = f"{settings.topic_prefix}.{logical}"
         if topic not in consumers:
-            consumers[topic] = kafka_consumer(settings, topic, auto_offset_reset="earliest", group_id=None)
+            consumers[topic] = clients.consumer(settings, auto_offset_reset="earliest", group_id=None)
+            consumers[topic].subscribe([topic])
             records[topic] = []
         for polled in consumers[topic].poll(200).values():
             records[topic] += polled
