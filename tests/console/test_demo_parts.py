@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import signal
 import smtplib
 import subprocess
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from mlmm.alerting import check_rules
 from mlmm.console.demo import stage as stage_module
-from mlmm.console.demo.board import Board, introduce
+from mlmm.console.demo.board import Board, compiling, introduce
 from mlmm.console.demo.links import Link, chain
 from mlmm.console.demo.plan import MODEL, Plan, settings_file
 from mlmm.console.demo.rows import names, serving_rows, train_model, training_rows
@@ -26,6 +27,7 @@ from mlmm.console.demo.sink import MailSink
 from mlmm.console.demo.stage import DemoError, Stage
 from mlmm.console.demo.summary import show, sum_up
 from mlmm.events import Acked, Command, Drift, Report, RunEnded, Subject
+from mlmm.runtime import logs
 from mlmm.runtime.settings import load
 from tests.waiting import wait_until
 
@@ -281,3 +283,21 @@ def test_without_an_injection_every_drift_is_a_false_alarm(tmp_path: Path) -> No
     summary = sum_up(tmp_path, traffic(), watch(drifts=[drift(SENSOR, 5)]), SimpleNamespace(received=[]), [], {}, 1.0)
     assert len(summary.false_alarms) == 1
     assert not summary.drifts
+
+
+def test_the_demo_knows_when_a_worker_is_past_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are the worker's: should they change, the demo must notice."""
+    import mlmm.stream_processors
+    from mlmm.console.commands import worker
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    log = tmp_path / "worker.log"
+    assert compiling(log)
+    for seconds in (1.0, 40.0):
+        with log.open("w") as file:
+            logs.configure(stream=file)
+            monkeypatch.setattr(mlmm.stream_processors, "warm_up", lambda: compiling(log) and seconds)  # noqa: B023
+            worker._warm_up()
+        assert not compiling(log)

@@ -152,6 +152,6 @@ def introduce(console: Console, plan: Plan, services: str) -> None:
 
 
 def compiling(log: Path) -> bool:
-    """Whether a worker's log says that it is still at its kernels."""
+    """Whether a worker's log says that it is not past its kernels yet."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    return "kernels load;" in text and "kernels loaded" not in text and "kernels compiled" not in text
+    return not any(done in text for done in ("kernels loaded", "kernels compiled"))

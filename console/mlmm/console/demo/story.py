@@ -31,8 +31,8 @@ MARK = ".mlmm-demo"
 """A file that says that a folder was made by the demo, and may be made anew."""
 FRAME = 0.25
 """Seconds between two looks, and two pictures of the screen."""
-COMPILING_SECONDS = 8.0
-"""Kernels that load for so long are being compiled."""
+COMPILING_SECONDS = 14.0
+"""A worker that is not past its kernels after so long is compiling them."""
 STARTUP_SECONDS = 180.0
 """Kernels may have to be compiled, on a machine that is busy with other things."""
 
@@ -137,13 +137,14 @@ def _wait_until_ready(stage: Stage, traffic: Traffic, ready: Callable[[], bool],
     while True:
         stage.check()
         api, workers = traffic.api_answers(), ready()
-        if api and "trainer" not in stage.processes:  # its libraries load while the workers come up
+        at_kernels = compiling(stage.logs / "worker.log")
+        if api and not at_kernels and "trainer" not in stage.processes:  # its libraries load while the workers join
             stage.start("trainer", "mlmm.console.demo.trainer", str(stage.folder / "checkpoints"))
         if api and workers:
             return
         waiting = [name for name, there in (("the API", api), ("the workers", workers)) if not there]
         status = f"starting {' and '.join(waiting)}"
-        loading = (loading or time.monotonic()) if compiling(stage.logs / "worker.log") else None
+        loading = (loading or time.monotonic()) if at_kernels else None
         if loading and time.monotonic() - loading > COMPILING_SECONDS:
             status += "; kernels are compiled once on each machine, which takes half a minute"
         board.say(status)
