@@ -82,7 +82,7 @@ def test_a_claim_stores_topic_id_and_partition_count(redis, keys):
     ("now", "says"),
     [
         (log(topic_id="id-2"), "mlmm topics adopt t"),
-        (log(partitions=4), "mlmm topics repartition t"),
+        (log(partitions=4), "make the topic with 3 again"),
         (log(end=9), "the log ends at offset 9, before 10.*mlmm topics adopt t"),
     ],
 )

@@ -119,7 +119,7 @@ def _changed(what: str, stored: str, log: Log) -> str:
     if what == "partitions":
         return (
             f"{place}: the state was made from {stored} partitions, the topic now has {log.partitions}, so keys lie "
-            f"elsewhere: run `mlmm topics repartition {log.topic}`"
+            f"elsewhere: make the topic with {stored} again, or begin anew under another `deployment`"
         )
     if what == "short":
         return f"{place}: the log ends at offset {log.end}, before {stored} where the state goes on: {adopt}"

@@ -123,7 +123,7 @@ def adopt(redis: RedisLike, keys: Keys, *, topic_id: str, partitions: int, offse
     topic_id : str
         Kafka's id of the topic as it is now.
     partitions : int
-        How many it has now; the same number as before, since keys would lie elsewhere otherwise (``repartition``).
+        How many it has now; the same number as before, since keys would lie elsewhere otherwise.
     offset : int
         Where to go on, usually the first offset of the new log.
 

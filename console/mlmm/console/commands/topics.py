@@ -1,6 +1,6 @@
-"""``mlmm topics create | check``."""
+"""``mlmm topics create | check | adopt``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,6 +45,38 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     with err.status("looking at topics …"):
         results = topics.check(settings)
     _show(results, as_json=as_json)
+
+
+@app.command()
+def adopt(
+    topic: Annotated[str, typer.Argument(help="serving, training or findings; or its full name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let stored states go on with a topic that was made anew or lost its end.
+
+    Workers stop with an error that names this command when a topic is not the log that their state was made from. The
+    states are kept; reading goes on at the first record that the topic has now. Stop the workers first.
+
+        mlmm topics adopt serving
+    """
+    from mlmm.console.adopting import adopt_topic
+
+    settings = load_settings(config)
+    settings.require_kafka()
+    logical = topic.removeprefix(f"{settings.topic_prefix}.")
+    if not yes:
+        typer.confirm(
+            f"Let the states of deployment {settings.deployment} go on with {logical} as it is now?", abort=True
+        )
+    adopted = adopt_topic(settings, logical)
+    if as_json:
+        print_json(each._asdict() for each in adopted)
+    elif adopted:
+        print_table("Adopted", ("topic", "partition", "stood at", "goes on at", "epoch"), adopted)
+    else:
+        say(f"no state was ever made from {logical}: nothing to adopt")
 
 
 def _show(results: "Sequence[TopicResult]", *, as_json: bool) -> None:
