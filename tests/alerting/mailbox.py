@@ -31,6 +31,7 @@ class Mailbox:
         self.logons: list[bool] = []
         self.refusals: dict[str, list[str]] = {}
         self.data_answers: list[str] = []
+        self.quit_answer = "221 Bye"
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802 - aiosmtpd's name
         answers = self.refusals.get(address)
@@ -47,6 +48,9 @@ class Mailbox:
         self.mails.append(email.message_from_bytes(envelope.content, policy=policy.default))
         self.envelopes.append(tuple(envelope.rcpt_tos))
         return "250 OK"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        return self.quit_answer
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

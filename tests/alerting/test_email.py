@@ -114,3 +114,16 @@ def test_all_recipients_refused(notification, answer, again):
     with smtp_server() as (box, port):
         box.refusals = {each: [answer] for each in TO}
         assert send(notifier(port), notification).again == again
+
+
+def test_a_server_that_does_not_say_goodbye_has_the_mail(notification):
+    with smtp_server() as (box, port):
+        box.quit_answer = "421 too busy to say goodbye"
+        assert send(notifier(port), notification) == (TO, (), "")
+        assert box.envelopes == [TO]
+
+
+def test_a_refusal_for_good_stays_one_when_the_server_does_not_say_goodbye(notification):
+    with smtp_server() as (box, port):
+        box.data_answers, box.quit_answer = ["554 never"], "421 too busy to say goodbye"
+        assert send(notifier(port), notification) == ((), (), "554 never")

@@ -1,9 +1,10 @@
 """The e-mail notifier: hands mails to an SMTP server, with TLS and login, and says who got them."""
 
 import base64
+import contextlib
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mlmm.alerting._words import clean
 from mlmm.alerting.notifier._kinds import Delivery, Message
@@ -49,7 +50,7 @@ class EmailNotifier:
         for good (5xx) is not. Nothing is raised.
         """
         try:
-            with self._connected() as server:
+            with self._session() as server:
                 refused = server.sendmail(self._smtp.sender, recipients, message)
         except smtplib.SMTPRecipientsRefused as error:
             refused = error.recipients
@@ -68,6 +69,17 @@ class EmailNotifier:
             again=tuple(each for each, (code, _) in refused.items() if code < 500),
             error="; ".join(f"{each}: {self._said(*said)}" for each, said in refused.items()),
         )
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[smtplib.SMTP]:
+        """A connection, closed afterwards: how a server says goodbye changes nothing of what it took or refused."""
+        server = self._connected()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                server.quit()
+            server.close()
 
     def _connected(self) -> smtplib.SMTP:
         smtp = self._smtp
