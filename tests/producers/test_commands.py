@@ -90,6 +90,14 @@ def test_a_forged_copy_does_not_use_up_the_id_of_what_was_never_for_us() -> None
     assert us.judge(*order(command_id="c"), NOW).answer == "obey"
 
 
+def test_a_forged_copy_does_not_use_up_the_id_of_the_genuine_order() -> None:
+    us = judge(keys={"k1": SECRET})
+    assert us.judge(*order(command_id="c"), NOW).answer == "reject"
+    assert us.judge(*order(command_id="c"), NOW).answer == "ignore"
+    assert us.judge(*order(command_id="c", signed=SECRET), NOW).answer == "obey"
+    assert us.judge(*order(command_id="c"), NOW).answer == "ignore"
+
+
 def test_a_run_that_has_ended_says_so() -> None:
     us = judge()
     us.ended = True

@@ -45,7 +45,8 @@ class Judge:
         self._model = model
         self._started = started
         self._keys = keys
-        self._seen: dict[str, None] = {}
+        self._seen: dict[tuple[str, bool], None] = {}
+        """Command id, and whether it was genuine: what was forged under an id does not use it up."""
         self.ended = False
         """Set when the run takes no more orders."""
 
@@ -72,11 +73,13 @@ class Judge:
             return Verdict("ignore", f"can't be read: {error}")
         if not self._is_for_us(command):
             return Verdict("ignore", "is for others", command)
-        if command.command_id in self._seen:
+        forged = self._forged(command, key or b"", value or b"", headers)
+        known = (command.command_id, forged is None)
+        if known in self._seen or (command.command_id, True) in self._seen:
             return Verdict("ignore", "was decided before", command)
-        verdict = self._decide(command, key or b"", value or b"", headers, now)
+        verdict = self._decide(command, forged, now)
         if verdict.answer != "ignore":
-            self._seen[command.command_id] = None
+            self._seen[known] = None
             while len(self._seen) > _MOST:
                 del self._seen[next(iter(self._seen))]
         return verdict
@@ -86,21 +89,23 @@ class Judge:
             return command.run_id == self._run_id
         return command.model is not None and command.model == self._model
 
-    def _decide(
-        self, command: Command, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], now: int
-    ) -> Verdict:
+    def _forged(self, command: Command, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> str | None:
+        """Say why a record is not what its issuer wrote; None where nothing speaks against it."""
+        target = command.model if command.run_id is None else command.run_id
+        if key != (target or "").encode():
+            return f"its record key is {key!r}, its target {target!r}"
+        if not self._keys:
+            return None
+        id_ = (header(headers, "ce_id") or b"").decode(errors="replace")
+        return verify(header(headers, SIGNATURE), self._keys, key, _TYPE.decode(), id_, value)
+
+    def _decide(self, command: Command, forged: str | None, now: int) -> Verdict:
         of_model = command.run_id is None
         if of_model and (command.kind != "stop" or command.issued_at <= self._started):
             # Promotions are for deployers; and a run that began afterwards is the remedy, not the disease.
             return Verdict("ignore", "is not for a run that began after it was issued", command)
-        target = command.model if of_model else command.run_id
-        if key != (target or "").encode():
-            return Verdict("reject", f"its record key is {key!r}, its target {target!r}", command)
-        if self._keys:
-            id_ = (header(headers, "ce_id") or b"").decode(errors="replace")
-            wrong = verify(header(headers, SIGNATURE), self._keys, key, _TYPE.decode(), id_, value)
-            if wrong is not None:
-                return Verdict("reject", wrong, command)
+        if forged is not None:
+            return Verdict("reject", forged, command)
         if command.kind != "stop":
             return Verdict("reject", f"a trainer obeys stop, not {command.kind}", command)
         if command.attempt is not None and command.attempt != self._attempt:
