@@ -210,6 +210,14 @@ def test_a_lost_run_fires_a_no_data_rule_until_it_is_heard_of_again():
     assert story.incidents[-1].reason == "the run is heard of again"
 
 
+def test_a_new_attempt_of_a_lost_run_resolves_that_it_was_lost():
+    story = Story(settings(rule(name="lost", run="*", no_data="1m")))
+    story.tell(run_state(0), run_state(60, status="lost"), run_state(90, attempt="a2"))
+    assert states(story.incidents) == ["firing", "resolved"]
+    assert story.incidents[-1].reason == "a new attempt of the run began"
+    assert story.mails == ["firing", "resolved"]
+
+
 def test_a_run_that_stays_lost_is_not_waited_for_for_ever():
     story = Story(settings(rule(name="lost", run="*", no_data="1m"), resolve_after="1h"))
     story.tell(run_state(60, status="lost"), tick_at(4000))

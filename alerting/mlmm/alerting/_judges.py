@@ -147,7 +147,8 @@ def hear_run(turn: Turn, state: RunState, rulebook: Rulebook) -> None:
     """Follow a run: its triggers fire rules, its end or a newer attempt resolves what stands."""
     island = turn.island
     if island.attempt and island.attempt != state.attempt:
-        _resolve_run(turn, "a new attempt of the run began")
+        for lost in (False, True):
+            _resolve_run(turn, "a new attempt of the run began", silent=lost)
         supersede(turn, "a new attempt of the run began", attempt_over=True)
         island.watches.clear()
     island.attempt = state.attempt
@@ -175,11 +176,11 @@ def hear_run(turn: Turn, state: RunState, rulebook: Rulebook) -> None:
         supersede(turn, why, attempt_over=False)
 
 
-def _resolve_run(turn: Turn, why: str, *, silent: bool | None = None) -> None:
+def _resolve_run(turn: Turn, why: str, *, silent: bool = False) -> None:
     """Resolve the run's incidents; ``silent``: those of a run that was lost, which its end does not resolve."""
     for watch in turn.island.watches.values():
         lost = watch.quiet > 0
-        if watch.case is not None and watch.case.incident.subject.run is not None and lost == bool(silent):
+        if watch.case is not None and watch.case.incident.subject.run is not None and lost == silent:
             watch.quiet = 0
             turn.resolve(watch, why)
 
