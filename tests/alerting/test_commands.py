@@ -218,6 +218,15 @@ def test_a_new_attempt_of_a_lost_run_resolves_that_it_was_lost():
     assert story.mails == ["firing", "resolved"]
 
 
+def test_an_incident_that_came_back_under_a_standing_order_hears_its_answer_once():
+    story = Story(settings(accuracy_rule(command=STOP)))
+    story.tell(report(0, 0.8), report(1, 0.95), report(2, 0.8))
+    (order,) = story.commands
+    outputs = story.tell(said(2000, order.command_id, "accepted", target="fraud"))
+    ids = [output.id for output in outputs]
+    assert len(ids) == len(set(ids))
+
+
 def test_a_run_that_stays_lost_is_not_waited_for_for_ever():
     story = Story(settings(rule(name="lost", run="*", no_data="1m"), resolve_after="1h"))
     story.tell(run_state(60, status="lost"), tick_at(4000))

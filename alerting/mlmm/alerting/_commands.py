@@ -32,7 +32,8 @@ def give(turn: Turn, name: str, watch: Watch, rule: Rule) -> None:
         standing = issued.command
         same = (standing.kind, standing.run_id, standing.attempt) == (kind, subject.run, subject.attempt)
         if same and issued.state not in _LAST:
-            issued.watches.append(name)
+            if name not in issued.watches:
+                issued.watches.append(name)
             case.command = issued.command.command_id
             turn.update(case, evidence={"command": summary(issued)})
             return
