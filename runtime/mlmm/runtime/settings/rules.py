@@ -97,9 +97,9 @@ class Rule(Section, frozen=True, kw_only=True):
     above: float | None = None
     """The figure is above this."""
     drops_by: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """The figure is lower than in the window before by at least this."""
+    """The figure is lower than the mean of the last windows that kept the bound by at least this."""
     rises_by: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """The figure is higher than in the window before by at least this."""
+    """The figure is higher than the mean of the last windows that kept the bound by at least this."""
     outside: tuple[float, float] | None = None
     """The figure is outside ``[low, high]``."""
     window: Annotated[float, msgspec.Meta(ge=1, extra={"kind": "duration"})] = 60.0
