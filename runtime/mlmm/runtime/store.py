@@ -6,7 +6,7 @@ All keys of a partition share a hash tag, so that one script may write them::
     {<deployment>:<processor>:<partition>}:cells    hash: the state, cell → value
     {<deployment>:<processor>:<partition>}:outbox   list: committed outputs that Kafka has not acknowledged yet
     {<deployment>:<processor>:<partition>}:seen     hash: ce_source → last sequence
-    <deployment>:slot:<group>:<slot>                string: process epoch and token of the slot's newest process
+    <deployment>:slot:<group>:<slot>                hash: process epoch and token of the slot's newest process
 """
 
 import secrets
