@@ -32,6 +32,12 @@ def test_a_bound_that_breaks_fires_at_once_and_is_resolved_by_the_first_good_win
     assert last.evidence["was"] == "accuracy 0.8 below 0.9 (10m)"
 
 
+def test_a_window_of_weeks_is_judged():
+    story = Story(settings(accuracy_rule(window="14d")))
+    story.tell(report(0, 0.8, window="1209600s"))
+    assert states(story.incidents) == ["firing"]
+
+
 def test_hold_keeps_an_incident_pending_until_k_of_n_windows_broke_the_bound():
     story = Story(settings(accuracy_rule(hold="3 of 5")))
     story.tell(report(0, 0.8), report(1, 0.95), report(2, 0.8), report(3, 0.95))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlmm.runtime.durations import window_name
 from mlmm.runtime.settings import format_duration, format_size, parse_duration, parse_size
 
 
@@ -22,6 +23,13 @@ def test_durations_are_seconds(text, seconds):
 def test_what_is_no_duration_is_refused_with_examples(text):
     with pytest.raises(ValueError, match="expected a duration such as"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "name"), [(60.0, "60s"), (1.5, "1.5s"), (1209600.0, "1209600s"), (86400.25, "86400.25s")]
+)
+def test_a_window_has_one_name_however_long_it_is(seconds, name):
+    assert window_name(seconds) == name
 
 
 @given(st.integers(0, 10**15).map(lambda n: n / 1e6) | st.floats(0, 1e9))

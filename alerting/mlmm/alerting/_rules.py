@@ -6,19 +6,15 @@ from typing import NamedTuple
 
 from mlmm.alerting._words import MICROSECONDS, apart, figure, span
 from mlmm.events.types import Subject
+from mlmm.runtime.durations import window_name
 from mlmm.runtime.settings import Rule
 
-__all__ = ["BASELINE", "Rulebook", "Ruling", "Verdict", "grace", "judge", "window_name"]
+__all__ = ["BASELINE", "Rulebook", "Ruling", "Verdict", "grace", "judge"]
 
 BASELINE = range(3, 21)
 """How many of the preceding windows that kept the bound ``drops_by`` and ``rises_by`` compare with (their mean)."""
 _CACHED_SUBJECTS = 10_000
 _LONGEST_GRACE = 15 * MICROSECONDS
-
-
-def window_name(seconds: float) -> str:
-    """Return the name that reports give to a window of that length: ``"600s"``."""
-    return f"{seconds:g}s"
 
 
 def grace(wait: int) -> int:

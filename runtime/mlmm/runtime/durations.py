@@ -3,7 +3,7 @@
 import math
 import re
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_size", "window_name"]
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -57,6 +57,12 @@ def format_duration(seconds: float) -> str:
         if count and math.isclose(count * _SECONDS[unit], seconds, rel_tol=1e-12):
             return f"{count}{unit}"
     return repr(seconds)
+
+
+def window_name(seconds: float) -> str:
+    """Return the name that reports give to a window of that length, to the microsecond: ``"600s"``, ``"1.5s"``."""
+    exact = round(seconds * 1e6) / 1e6
+    return f"{int(exact) if exact.is_integer() else exact!r}s"
 
 
 def parse_size(value: str | int) -> int:

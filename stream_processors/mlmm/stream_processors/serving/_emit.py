@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from mlmm.events import Acked, CommandState, Drift, Report, Subject, encode_json
+from mlmm.runtime.durations import window_name
 from mlmm.runtime.processor import Output, Record
 from mlmm.runtime.settings import ServingSettings
 
@@ -37,11 +38,6 @@ def command_state(record: Record, acked: Acked) -> Output:
     )
 
 
-def _seconds(length: int) -> str:
-    seconds = length / 1e6
-    return f"{int(seconds)}s" if seconds == int(seconds) else f"{seconds!r}s"
-
-
 class Writer:
     """Makes outputs of emissions.
 
@@ -60,7 +56,7 @@ class Writer:
     def __init__(self, settings: ServingSettings, models: Models, sizes: np.ndarray, block: int) -> None:
         self._models = models
         self._sizes = [int(size) for size in sizes]
-        self._windows = [_seconds(size) for size in self._sizes]
+        self._windows = [window_name(size / 1e6) for size in self._sizes]
         self._last = f"last {10 * block}"
         detectors = settings.detectors
         common = {"baseline": float(detectors.baseline), "clip": detectors.clip}
