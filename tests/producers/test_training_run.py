@@ -195,6 +195,14 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path, trainer: Trainer) 
     assert sorted(path.name for path in (tmp_path / "run-1").iterdir()) == ["step-000000000003", "step-000000000004"]
 
 
+def test_what_was_just_saved_is_kept_beside_those_of_later_steps(tmp_path: Path, trainer: Trainer) -> None:
+    """A run that begins anew under its old id, or whose newest checkpoints are damaged, saves steps that are lower."""
+    with trainer.run(tmp_path, checkpoint_every=1, keep=2) as run:
+        trainer.train(run, 5)
+    with trainer.run(tmp_path, load=None, keep=2) as run:
+        assert run.checkpoint(0).is_dir()
+
+
 def test_a_save_that_fails_leaves_the_checkpoint_before_and_no_rubbish(tmp_path: Path, trainer: Trainer) -> None:
     checkpoints = Checkpoints(tmp_path, run_id="r", attempt="a")
     good = checkpoints.save(1, trainer.save)

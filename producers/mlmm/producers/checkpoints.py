@@ -107,7 +107,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        self._prune()
+        self._prune(path)
         size = sum(file.size for file in manifest.files.values())
         return Saved(step=step, path=path, size=size, sha256=hashlib.sha256(encoded).hexdigest())
 
@@ -125,9 +125,10 @@ class Checkpoints:
         named = [(_NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
         return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
 
-    def _prune(self) -> None:
+    def _prune(self, saved: Path) -> None:
         for _, path in self._found()[self._keep :]:
-            shutil.rmtree(path, ignore_errors=True)
+            if path != saved:  # later steps may be damaged, or of an attempt that this one does not go on from
+                shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what earlier attempts left half written."""
