@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from mlmm.alerting.processor import FORGOTTEN_AFTER, AlertingProcessor
+from mlmm.alerting import _judges
+from mlmm.alerting._judges import FORGOTTEN_AFTER
+from mlmm.alerting.processor import AlertingProcessor
+from mlmm.events.types import Subject
 from mlmm.runtime.settings import Order
 from tests.alerting.stories import (
     SECOND,
@@ -173,6 +176,24 @@ def test_a_model_without_an_incident_is_forgotten_after_thirty_days_of_silence()
     assert len(story.state.cells()) == 2
     story.tell(report(0).log_time + FORGOTTEN_AFTER)
     assert set(story.state.cells()) == {b"kfraud-eu"}
+
+
+def test_subjects_that_are_long_silent_make_room_for_new_ones(monkeypatch):
+    """A model that is always heard of, and whose versions come and go."""
+    monkeypatch.setattr(_judges, "WATCHES", 2)
+    story = Story(settings(accuracy_rule(version="*")))
+    month = FORGOTTEN_AFTER // (600 * SECOND)
+
+    def tell(nth, version, accuracy):
+        story.tell(report(nth, accuracy, subject=Subject(model="fraud", version=version)))
+        return [incident.subject.version for incident in story.incidents]
+
+    tell(0, "1", 0.95)
+    tell(0, "2", 0.95)
+    assert tell(1, "3", 0.8) == []
+    tell(month // 2, "2", 0.95)
+    assert tell(month, "3", 0.8) == ["3"]
+    assert tell(month + 1, "4", 0.8) == ["3"]
 
 
 def test_the_golden_cells_of_layout_1_are_written_and_read():

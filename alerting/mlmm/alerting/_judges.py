@@ -14,10 +14,12 @@ from mlmm.alerting._turn import Turn
 from mlmm.alerting._words import MICROSECONDS, apart, clean, span
 from mlmm.events.types import Drift, Report, RunState, Subject
 
-__all__ = ["WATCHES", "fell_silent", "hear_drift", "hear_report", "hear_run"]
+__all__ = ["FORGOTTEN_AFTER", "WATCHES", "fell_silent", "hear_drift", "hear_report", "hear_run"]
 
 WATCHES = 1000
 """Subjects that one island watches; what goes over is counted and not judged."""
+FORGOTTEN_AFTER = 30 * 86_400 * MICROSECONDS
+"""What was not heard of for so long, and has no incident, begins anew."""
 
 
 class Post(NamedTuple):
@@ -33,11 +35,22 @@ def _post(turn: Turn, ruling: Ruling, subject: Subject) -> Post | None:
     name = f"{ruling.rule.name}\0{msgspec.json.encode(subject).decode()}"
     watch = turn.island.watches.get(name)
     if watch is None:
-        if len(turn.island.watches) >= WATCHES:
+        if len(turn.island.watches) >= WATCHES and not _make_room(turn):
             turn.count("subjects_over_limit")
             return None
         watch = turn.island.watches[name] = Watch(ruling.rule.name, subject)
     return Post(name, watch, ruling)
+
+
+def _make_room(turn: Turn) -> bool:
+    """Forget what was heard of longest ago, such as a version that is retired; False where all of it is of use."""
+    watches = turn.island.watches
+    silent = [(watch.window[1], name) for name, watch in watches.items() if watch.case is None and not watch.quiet]
+    heard, name = min(silent, default=(turn.time, ""))
+    if turn.time - heard < FORGOTTEN_AFTER:
+        return False
+    del watches[name]
+    return True
 
 
 def hear_report(turn: Turn, report: Report, rulebook: Rulebook) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 
 from mlmm.alerting._cells import Island, load_cell, save_cell
 from mlmm.alerting._commands import answer
-from mlmm.alerting._judges import hear_drift, hear_report, hear_run
+from mlmm.alerting._judges import FORGOTTEN_AFTER, hear_drift, hear_report, hear_run
 from mlmm.alerting._rules import Rulebook
 from mlmm.alerting._timers import Timer, fire, timers
 from mlmm.alerting._turn import Turn
@@ -24,8 +24,6 @@ __all__ = ["AlertingProcessor", "AlertingState"]
 
 MAX_KEYS = 100_000
 """Models and runs of one partition that have state; the findings of further ones are dead letters."""
-FORGOTTEN_AFTER = 30 * 86_400 * MICROSECONDS
-"""A model of which nothing was heard for so long, and which has no incident, begins anew."""
 _AHEAD = 5 * 60 * MICROSECONDS
 _CELL = b"k"
 _TYPES = frozenset({"mlmm.report.v1", "mlmm.drift.v1", "mlmm.run.state.v1", "mlmm.command.state.v1"})
