@@ -196,6 +196,19 @@ def test_subjects_that_are_long_silent_make_room_for_new_ones(monkeypatch):
     assert tell(month + 1, "4", 0.8) == ["3"]
 
 
+def test_when_a_model_is_forgotten_does_not_tell_of_a_restart():
+    def cells(*, restarted):
+        story = Story(settings(accuracy_rule()))
+        story.tell(report(0, 0.95), report(1000, 0.95))
+        if restarted:
+            kept, story = story.state.cells(), Story(settings(accuracy_rule()))
+            story.state.load(kept.items())
+        story.tell(report(0).log_time + FORGOTTEN_AFTER, report(1000).log_time + FORGOTTEN_AFTER)
+        return story.state.cells()
+
+    assert cells(restarted=False) == cells(restarted=True) == {}
+
+
 def test_the_golden_cells_of_layout_1_are_written_and_read():
     """Bytes that an earlier version left in Redis: where this fails the layout changed and needs a new number."""
     golden = msgspec.json.decode((Path(__file__).parent / "golden_cells.json").read_bytes(), type=dict[str, str])

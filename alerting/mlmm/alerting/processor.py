@@ -211,6 +211,7 @@ class AlertingState:
             heapq.heappush(self._old, (island.seen + FORGOTTEN_AFTER, key))
 
     def _forget(self, now: int) -> None:
+        kept: list[bytes] = []
         while self._old and self._old[0][0] <= now:
             key = heapq.heappop(self._old)[1]
             island = self._islands.get(key)
@@ -220,7 +221,9 @@ class AlertingState:
                 _begin_anew(island)
                 self._keep(key, island)
             if key in self._islands:
-                heapq.heappush(self._old, (max(island.seen, now) + FORGOTTEN_AFTER, key))
+                kept.append(key)
+        for key in dict.fromkeys(kept):  # those with an incident come up at each tick, as they would after a restart
+            heapq.heappush(self._old, (self._islands[key].seen + FORGOTTEN_AFTER, key))
 
 
 def _passed_by(finding: Finding) -> Callable[[Timer], bool]:
