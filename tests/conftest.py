@@ -1,6 +1,7 @@
 """Fixtures that all rooms share: real services, once a session."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,15 @@ def _unavailable(reason: NoServiceError) -> None:
     if os.environ.get("MLMM_REQUIRE_SERVICES") == "1":
         pytest.fail(f"MLMM_REQUIRE_SERVICES=1: {reason}")
     pytest.skip(str(reason))
+
+
+@pytest.fixture(autouse=True)
+def _close_emitters() -> Iterator[None]:
+    """Close the emitters that a test left: their threads would look for its broker during all later tests."""
+    yield
+    registry = sys.modules.get("mlmm.producers.registry")
+    for emitter in tuple(registry._emitters) if registry else ():
+        emitter.close(2.0)
 
 
 @pytest.fixture(scope="session")

@@ -203,8 +203,9 @@ def test_each_poll_is_one_commit_and_its_outputs_follow(redis):
             bench.input.add(0, [n])
         bench.start()
         await bench.claim(0)
-        await bench.until(lambda: bench.committed(0) == 35 and not redis.llen(bench.keys(0).outbox))
         metrics = bench.metrics.of("counting", 0)
+        await bench.until(lambda: bench.committed(0) == 35 and metrics.sent == 17)
+        await bench.until(lambda: not redis.llen(bench.keys(0).outbox))
         assert (metrics.polls, metrics.commits, metrics.records, metrics.outputs, metrics.sent) == (4, 4, 35, 17, 17)
         name = KEYS[0].decode()
         assert bench.ids() == [f"{name}:{n}" for n in range(2, 35, 2)]
