@@ -14,6 +14,7 @@ from mlmm.runtime import claims, outbox
 from mlmm.runtime.claims import Log
 from mlmm.runtime.commits import Commit, commit
 from mlmm.runtime.errors import Fenced, LogChanged, ServiceUnavailable
+from mlmm.runtime.harness import drainer
 from mlmm.runtime.harness.engine import Engine, Limits
 from mlmm.runtime.harness.kafka_side import Place
 from mlmm.runtime.harness.patience import Patience
@@ -285,6 +286,24 @@ def test_a_full_outbox_of_one_partition_does_not_pause_another(redis):
         bench.engine.partitions[Place(bench.topic, 0)].pending.clear()
 
     run(redis, story, limit=20)
+
+
+def test_a_full_outbox_of_one_partition_does_not_hold_another_ones_back(redis, monkeypatch):
+    monkeypatch.setattr(drainer, "WAVE_ENTRIES", 5)
+
+    async def story(bench: Bench) -> None:
+        for n in range(40):
+            bench.input.add(0, [n, n])
+        bench.input.add(1, [1, 1])
+        bench.sender.open.clear()
+        bench.start()
+        await bench.claim(0, 1)
+        await bench.until(lambda: bench.committed(0) == 40 and bench.committed(1) == 1)
+        bench.sender.open.set()
+        await bench.until(lambda: len(bench.ids()) == 41)
+        assert bench.ids().index(f"{KEYS[1].decode()}:2") <= 15
+
+    run(redis, story)
 
 
 def test_a_failed_send_starts_again_from_the_head(redis):

@@ -60,6 +60,7 @@ class Drainer:
         self._sign = sign
         self._give_up_after, self._address = give_up_after, address
         self._on_room = on_room
+        self._waves = 0
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self.lock = asyncio.Lock()
@@ -105,7 +106,10 @@ class Drainer:
     async def _wave(self) -> bool:
         parts: list[tuple[Partition, list[bytes]]] = []
         room, entries_left = WAVE_BYTES, WAVE_ENTRIES
-        for partition in [each for each in self._partitions.values() if each.held]:
+        held = [each for each in self._partitions.values() if each.held]
+        self._waves += 1
+        first = self._waves % max(len(held), 1)  # by turns: one that is never empty must not hold the others back
+        for partition in (*held[first:], *held[:first]):
             head: list[bytes] = []
             for entry in islice(partition.pending, entries_left):
                 if room < len(entry) and (parts or head):
