@@ -14,7 +14,6 @@ __all__ = ["WIDTH", "Seen", "encode", "numbered", "parse", "source"]
 
 WIDTH = 33
 """Bytes of a sequence: epoch (6 digits), offset (19: a signed 64-bit integer), index (6), two dots."""
-INDEX_LIMIT = 1_000_000
 
 
 def encode(epoch: int, offset: int, index: int) -> bytes:
