@@ -51,7 +51,7 @@ class Info(msgspec.Struct, array_like=True, kw_only=True):
     last_step: int | None = None
     """Of an attempt that ended."""
     commands: dict[str, str] = {}
-    """Command id → last state, or ``closed`` where a newer attempt made it void."""
+    """Command id → last state, or ``void`` where a newer attempt closed it."""
     earlier: list[str] = []
     """Attempts that were current before, oldest first."""
     ignored: int = 0
