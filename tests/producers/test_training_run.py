@@ -15,6 +15,7 @@ from mlmm.events import (
     Acked,
     Checkpoint,
     Command,
+    Heartbeat,
     MalformedEvent,
     Metrics,
     RunEnded,
@@ -24,6 +25,8 @@ from mlmm.events import (
 )
 from mlmm.producers import RunStopped, TrainingRun, falling, falling_strict, not_finite, plateau
 from mlmm.producers.checkpoints import Checkpoints
+from mlmm.producers.intake import Intake
+from mlmm.producers.run_stack import RunStack
 from mlmm.producers.voice import now
 
 
@@ -111,6 +114,16 @@ def test_a_run_id_begins_with_the_experiment_and_is_unique() -> None:
     runs = [TrainingRun("churn", mode="off") for _ in range(50)]
     assert len({run.run_id for run in runs}) == 50
     assert all(run.run_id.startswith("churn-") for run in runs)
+
+
+def test_heartbeats_keep_to_the_bounds_and_the_end_of_a_run_does_not() -> None:
+    intake = Intake(max_events=2, max_bytes=1 << 20, wake=lambda: None)
+    stack = RunStack(intake, "run-1", "a1")
+    for _ in range(5):
+        stack.say(Heartbeat(run_id="run-1", attempt="a1", time=now()))
+    stack.say(RunEnded(run_id="run-1", attempt="a1", time=now(), status="completed"))
+    assert intake.events == 3
+    assert intake.dropped == {"queue_full": 3}
 
 
 def test_the_same_run_id_goes_on_after_the_last_good_checkpoint(tmp_path: Path, trainer: Trainer) -> None:

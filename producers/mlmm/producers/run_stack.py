@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from mlmm.events import TYPES, Acked, Event, MetricsBlock, MetricsHead
+from mlmm.events import TYPES, Acked, Event, Heartbeat, MetricsBlock, MetricsHead
 from mlmm.producers.intake import Intake
 from mlmm.producers.packing import Packed, pack_block, pack_event, slices
 
@@ -51,12 +51,19 @@ class RunStack:
         self.size = 0
 
     def say(self, event: Event, size: int = 0) -> None:
-        """Take an event other than metrics: there are few, and they matter, so that the bounds do not hold for them."""
+        """Take an event other than metrics.
+
+        There are few, and they matter, so that the bounds do not hold for them; but heartbeats go on while a broker is
+        away, for weeks if need be.
+        """
         size += _EVENT
         intake = self.intake
         with intake.lock:
             if intake.closed:
                 intake.turn_away(1, "closed")
+                return
+            if isinstance(event, Heartbeat) and not intake.has_room(1, size):
+                intake.turn_away(1, "queue_full")
                 return
             intake.take_in(self, 1, size)
             self.size += size
