@@ -155,7 +155,7 @@ class TrainingRun(Attached):
             return self
         self._resume()
         began = now()
-        keys = {key.id: key.secret.reveal().encode() for key in self._outlet.settings.alerting.keys}
+        keys = self._outlet.settings.alerting.verification_keys
         judge = Judge(run_id=self.run_id, attempt=self.attempt, model=self.model, started=began, keys=keys)
         self._orders = Orders(judge, self._voice.say, now)
         self._signals = Signals(self._orders.caught)

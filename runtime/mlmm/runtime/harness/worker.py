@@ -257,7 +257,7 @@ def _same_counts(identities: Mapping[str, tuple[str, int]]) -> None:
 
 def signer(settings: "Settings") -> Signer | None:
     """Sign with the active key of ``[alerting.keys]``; None where there is none."""
-    key = next((key for key in settings.alerting.keys if key.active), None)
+    key = settings.alerting.signing_key
     if key is None:
         return None
     name, secret = key.id, key.secret.reveal().encode()
