@@ -120,6 +120,16 @@ def test_a_pair_that_can_not_be_judged_is_counted_as_unusable(task, output, valu
     assert len(reports(outputs, "performance")) == int(judged)
 
 
+@pytest.mark.parametrize("label_first", [False, True])
+def test_a_label_that_can_not_be_judged_is_corrected_by_one_that_can(label_first):
+    said = [prediction("a", 0, 1.0, task="regression"), label("a", 1, "high")]
+    state, outputs = run([*(reversed(said) if label_first else said), label("a", 2, 3.0), label("a", 3, 2.0), tick(60)])
+    assert counted(state, "pairs", "pairs_unusable", "corrections") == [1, 1, 2]
+    (report,) = reports(outputs, "performance")
+    assert report["figures"]["mae"] == 1.0
+    assert report["coverage"] == 1.0
+
+
 def test_failures_need_no_prediction():
     state, outputs = run([failure(0), failure(1), prediction("a", 2), tick(60)])
     (report,) = reports(outputs, "service")

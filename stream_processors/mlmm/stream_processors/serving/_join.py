@@ -132,8 +132,14 @@ def keep_label(
     fields = pending.rows[row]
     flags = fields[ROW_FLAGS]
     if flags & HAS_LABEL:
-        _correct(cfg, pending, windows, lasts, models, model, row, value)
-        return -1
+        task = (flags >> TASK_SHIFT) & 3
+        unjudged = flags & HAS_PREDICTION != 0 and flags & IS_PAIR == 0
+        if not (unjudged and is_usable(task, fields[ROW_OUTPUT]) and is_usable(task, value)):
+            _correct(cfg, pending, windows, lasts, models, model, row, value)
+            return -1
+        # The label before it could not be judged: this one makes the pair.
+        models[model, C_CORRECTIONS] += 1
+        models[model, M_JOINED_HELD] -= 1
     pending.touched[row >> CHUNK_SHIFT] = 1
     fields[ROW_LABEL] = value
     fields[ROW_LABEL_TIME] = time
