@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "TopicResult", "check", "create", "wanted_configuration"]
 
 _TOPIC_EXISTS = 36
+_COMPACTED_RETENTION = 30 * 86400.0
+"""Seconds that incidents and outcomes of notifications are kept at least, longer than what they speak of."""
 _MILLISECONDS = 1000
 _COMMAND_RETENTION = 2 * 86400.0
 """Trainers read commands of the last 24 h: they are kept for no less than twice that."""
@@ -58,13 +60,16 @@ def wanted_configuration(topic: TopicSpec, settings: "Settings") -> dict[str, st
 
     ``LogAppendTime`` is no matter of taste: log time is the clock of every processor.
     """
-    wanted = {"message.timestamp.type": "LogAppendTime"}
-    if topic.compacted:
-        return wanted | {"cleanup.policy": "compact"}
     retention = settings.kafka.retention
     if topic.logical == "commands":
         retention = max(retention, _COMMAND_RETENTION)
-    return wanted | {"cleanup.policy": "delete", "retention.ms": str(round(retention * _MILLISECONDS))}
+    if topic.compacted:  # each incident and notification has a key of its own: compaction alone would keep all for ever
+        retention = max(2 * retention, _COMPACTED_RETENTION)
+    return {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "compact,delete" if topic.compacted else "delete",
+        "retention.ms": str(round(retention * _MILLISECONDS)),
+    }
 
 
 def create(settings: "Settings") -> list[TopicResult]:
