@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 DRAIN_SHARE, CLOSE_SHARE = 0.5, 0.3
 """Of the time that a worker has to end."""
 GARBAGE_THRESHOLD = 500_000
-"""Objects between two looks of the garbage collector. A poll makes hundreds of thousands of tuples, none in a cycle; with
-Python's 700 the collector walks them again and again, for a third of all time with one event a record."""
+"""Objects between two looks of the garbage collector. A poll makes hundreds of thousands of tuples, none in a cycle;
+with Python's 700 the collector walks them again and again, for a third of all time with one event a record."""
 
 
 class Exit(IntEnum):
