@@ -36,7 +36,7 @@ def adopt_topic(settings: "Settings", logical: str) -> list[Adopted]:
 
     from mlmm.runtime.connections import kafka_consumer, redis_client, redis_errors
     from mlmm.runtime.harness.worker import describe
-    from mlmm.runtime.store import Keys, adopt
+    from mlmm.runtime.store import Keys, RedisLike, adopt
 
     if logical not in READERS:
         raise SettingsError(f"no processor keeps a state of {logical!r}: one of {', '.join(READERS)}")
@@ -49,7 +49,7 @@ def adopt_topic(settings: "Settings", logical: str) -> list[Adopted]:
         consumer.close()
     adopted = []
     with redis_errors(settings.redis):
-        redis = redis_client(settings)
+        redis: RedisLike = redis_client(settings)
         for place, offset in sorted(first.items()):
             keys = Keys.of(settings.deployment, READERS[logical], place.partition)
             was, count = redis.execute_command("HMGET", keys.meta, "offset", "partitions")
