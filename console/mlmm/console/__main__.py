@@ -2,6 +2,6 @@
 
 import sys
 
-from mlmm.console.cli import main
+from mlmm.console.entry import main
 
 sys.exit(main())
