@@ -173,6 +173,14 @@ def test_drift_fires_once_and_further_alarms_bring_it_up_to_date_without_a_mail(
     assert story.incidents[0].evidence["history"]["change"] == 3
 
 
+def test_a_change_younger_than_a_block_of_the_history_is_seen_in_the_picture():
+    """The last block's mean is mostly of before; the value since the change stands behind it."""
+    story = Story(settings(rule(name="drift", model="fraud", drift="*")))
+    story.tell(drift(0, began=30, history=(0.05, 0.06, 0.11)))
+    history = story.incidents[0].evidence["history"]
+    assert (history["values"], history["change"]) == ([0.05, 0.06, 0.11, 0.25], 2)
+
+
 def test_drift_is_resolved_when_no_alarm_was_heard_for_resolve_after():
     story = Story(settings(rule(name="drift", model="fraud", drift="error"), resolve_after="1h"))
     story.tell(drift(0), drift(1800))

@@ -71,6 +71,9 @@ def of_drift(ruling: Ruling, drift: Drift, earlier: dict[str, Any]) -> dict[str,
     }
     values = _points(drift.history, 4 * HISTORY)
     block = max(drift.history_block, 1)
+    change = max(len(values) - math.ceil(drift.began / block), 0)
+    if drift.began < block:  # the last block is mostly of before: what came after would not be seen
+        values = [*values, _plain(drift.after)]
     return {
         "what": "drift",
         "condition": ruling.condition,
@@ -88,7 +91,7 @@ def of_drift(ruling: Ruling, drift: Drift, earlier: dict[str, Any]) -> dict[str,
             "name": name,
             "values": values,
             "block": block,
-            "change": max(len(values) - math.ceil(drift.began / block), 0),
+            "change": change,
         },
     }
 
