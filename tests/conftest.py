@@ -1,18 +1,11 @@
 """Fixtures that all rooms share: real services, once a session."""
 
-import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.services import NoServiceError, kafka_service, redis_service
-
-
-def _unavailable(reason: NoServiceError) -> None:
-    if os.environ.get("MLMM_REQUIRE_SERVICES") == "1":
-        pytest.fail(f"MLMM_REQUIRE_SERVICES=1: {reason}")
-    pytest.skip(str(reason))
+from tests.services import NoServiceError, kafka_service, redis_service, unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +24,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with kafka_service(tmp_path_factory.mktemp("kafka")) as address:
             yield address
     except NoServiceError as reason:
-        _unavailable(reason)
+        unavailable(reason)
 
 
 @pytest.fixture(scope="session")
@@ -41,4 +34,4 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with redis_service(tmp_path_factory.mktemp("redis")) as url:
             yield url
     except NoServiceError as reason:
-        _unavailable(reason)
+        unavailable(reason)

@@ -21,6 +21,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from tests.waiting import wait_until
 
@@ -267,6 +268,15 @@ def redis_service(folder: Path) -> Iterator[str]:
             yield server.url
         finally:
             server.kill()
+
+
+def unavailable(reason: NoServiceError) -> NoReturn:
+    """Skip the test, saying what to install; fail it where ``MLMM_REQUIRE_SERVICES=1``."""
+    import pytest
+
+    if os.environ.get("MLMM_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"MLMM_REQUIRE_SERVICES=1: {reason}")
+    pytest.skip(str(reason))
 
 
 def unique(name: str) -> str:

@@ -15,7 +15,7 @@ from mlmm.events.placement import partition_of
 from mlmm.runtime.harness.sender import TRUNCATED, Sender, SendFailed
 from mlmm.runtime.outbox import Message
 from tests.runtime.rig import Rig
-from tests.services import KafkaServer, NoServiceError
+from tests.services import KafkaServer, NoServiceError, unavailable
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -100,7 +100,7 @@ def test_a_broker_killed_and_started_again_costs_nothing(tmp_path: Path, redis_u
     try:
         server = KafkaServer(tmp_path / "kafka")
     except NoServiceError as reason:
-        pytest.skip(str(reason))
+        unavailable(reason)
     server.start()
     with contextlib.ExitStack() as stack:
         stack.callback(server.kill)
