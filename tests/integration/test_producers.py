@@ -25,10 +25,10 @@ from mlmm.events import (
     partition_of,
     sign,
 )
-from mlmm.producers import Monitor, TrainingRun, clients
+from mlmm.producers import Monitor, TrainingRun
 from mlmm.producers.link import KafkaLink
 from mlmm.producers.voice import now
-from mlmm.runtime.connections import kafka_producer
+from mlmm.runtime.connections import kafka_consumer, kafka_producer
 from mlmm.runtime.settings import Settings, load
 from mlmm.runtime.topics import create
 from tests.services import KafkaServer, unique
@@ -72,7 +72,7 @@ def log_of() -> Iterator[Callable[..., list[Any]]]:
     def read(settings: Settings, logical: str) -> list[Any]:
         topic = f"{settings.topic_prefix}.{logical}"
         if topic not in consumers:
-            consumers[topic] = clients.consumer(settings, auto_offset_reset="earliest", group_id=None)
+            consumers[topic] = kafka_consumer(settings, auto_offset_reset="earliest")
             consumers[topic].subscribe([topic])
             records[topic] = []
         for polled in consumers[topic].poll(200).values():

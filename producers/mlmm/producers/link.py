@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from mlmm.producers.clients import producer
 from mlmm.producers.delivery import Link, NoSuchTopic, TooLarge
+from mlmm.runtime.connections import kafka_producer
 from mlmm.runtime.settings import Settings
 
 __all__ = ["KafkaLink", "connector"]
@@ -36,7 +36,7 @@ class KafkaLink:
 
     def __init__(self, settings: Settings) -> None:
         compression = settings.emitter.compression
-        self._producer = producer(
+        self._producer = kafka_producer(
             settings,
             acks="all",
             enable_idempotence=True,  # retries keep the order and make no duplicates while the producer lives

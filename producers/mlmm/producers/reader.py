@@ -8,7 +8,7 @@ from time import monotonic, time
 from typing import Any, Protocol
 
 from mlmm.events import Topics
-from mlmm.producers.clients import consumer
+from mlmm.runtime.connections import kafka_consumer
 from mlmm.runtime.settings import Settings
 
 __all__ = ["CommandReader", "Received"]
@@ -134,7 +134,7 @@ class CommandReader:
 
 
 def _consumer(settings: Settings) -> Any:
-    return consumer(
+    return kafka_consumer(
         settings,
         group_id=None,
         enable_auto_commit=False,

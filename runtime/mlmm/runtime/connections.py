@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlmm.runtime.errors import ServiceUnavailable, SettingsError
 from mlmm.runtime.extras import require
+from mlmm.runtime.kafka_clients import made
 
 if TYPE_CHECKING:
     import redis
@@ -138,7 +139,7 @@ def _kafka_client(module: str, name: str, settings: "Settings", options: dict[st
     }
     client = getattr(require(module, extra="", purpose="Kafka"), name)
     with kafka_errors(kafka):
-        return client(**{**defaults, **kafka.client_options("kafka-python"), **options})
+        return made(client, {**defaults, **kafka.client_options("kafka-python"), **options})
 
 
 @contextlib.contextmanager
