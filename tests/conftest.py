@@ -4,8 +4,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import NoServiceError, kafka_service, redis_service, unavailable
+
+# How fast a machine is decides nothing here: what is slow is seen in benchmarks/.
+settings.register_profile("mlmm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mlmm")
 
 
 @pytest.fixture(autouse=True)
