@@ -115,17 +115,22 @@ class KafkaServer(_Server):
         super().__init__(folder)
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
-        controller = free_port()
         self.jars = kafka_jars()
         self.config = folder / "server.properties"
-        self.config.write_text(
-            f"""process.roles=broker,controller
+        self.config.write_text(self._properties())
+        format_ = ["format", "--standalone", "-t", "MLMMtestsMLMMtestsMLMM", "-c", str(self.config)]
+        self._java("kafka.tools.StorageTool", *format_, *self._format_arguments())
+
+    def _properties(self) -> str:
+        """What stands in ``server.properties``; of a key that stands there twice the last counts."""
+        controller = free_port()
+        return f"""process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
 controller.listener.names=CONTROLLER
-log.dirs={folder}/data
+log.dirs={self.folder}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=3
 transaction.state.log.replication.factor=1
@@ -136,10 +141,10 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 """
-        )
-        self._java(
-            "kafka.tools.StorageTool", "format", "--standalone", "-t", "MLMMtestsMLMMtestsMLMM", "-c", str(self.config)
-        )
+
+    def _format_arguments(self) -> list[str]:
+        """More arguments for formatting the storage, such as the users that log on."""
+        return []
 
     def _java(self, main: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -183,13 +188,15 @@ class RedisServer(_Server):
         self.binary, self.aof, self.port = found, aof, port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
-    def _command(self) -> list[str]:
-        options = {
+    def _options(self) -> dict[str, object]:
+        return {
             "port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "daemonize": "no",
             "appendonly": "yes" if self.aof else "no", "maxmemory-policy": "noeviction",
             "loglevel": "warning",
         }  # fmt: skip
-        return [self.binary, *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+
+    def _command(self) -> list[str]:
+        return [self.binary, *(part for k, v in self._options().items() for part in (f"--{k}", str(v)))]
 
     def _answers(self) -> bool:
         import redis
