@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +28,8 @@ from tests.waiting import wait_until
 KAFKA_VERSION = "4.3.1"
 POM = Path(__file__).parent / "broker" / "pom.xml"
 PR_SET_PDEATHSIG = 1
+ASIDE = """listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,ASIDE:PLAINTEXT
+inter.broker.listener.name=ASIDE"""
 
 __all__ = ["KafkaServer", "NoServiceError", "RedisServer", "free_port", "kafka_service", "redis_service"]
 
@@ -109,12 +111,32 @@ class _Server:
 
 
 class KafkaServer(_Server):
-    """A KRaft broker and controller in one process, on loopback."""
+    """A KRaft broker and controller in one process, on loopback.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    Parameters
+    ----------
+    folder : Path
+        Where its files go.
+    port : int, optional
+        Where it listens; else a free port.
+    advertised : str, optional
+        ``host:port`` that clients of this port are sent to: a proxy's, since clients reconnect to what a broker
+        advertises, never to what they dialled. Who dials ``aside`` stays there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        advertised: str | None = None,
+    ) -> None:
         super().__init__(folder)
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.aside = self.address if advertised is None else f"127.0.0.1:{free_port()}"
+        """Where the broker is met whatever stands before ``address``."""
+        self.advertised = advertised or self.address
         self.jars = kafka_jars()
         self.config = folder / "server.properties"
         self.config.write_text(self._properties())
@@ -124,11 +146,12 @@ class KafkaServer(_Server):
     def _properties(self) -> str:
         """What stands in ``server.properties``; of a key that stands there twice the last counts."""
         controller = free_port()
+        aside = "" if self.aside == self.address else f",ASIDE://{self.aside}"
         return f"""process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}{aside}
+advertised.listeners=PLAINTEXT://{self.advertised}{aside}
 controller.listener.names=CONTROLLER
 log.dirs={self.folder}/data
 offsets.topic.replication.factor=1
@@ -140,6 +163,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+{ASIDE if aside else ""}
 """
 
     def _format_arguments(self) -> list[str]:
@@ -162,12 +186,13 @@ auto.create.topics.enable=false
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
+        host, port = self.aside.split(":")
         with socket.socket() as s:
             s.settimeout(0.5)
-            if s.connect_ex(("127.0.0.1", self.port)):
+            if s.connect_ex((host, int(port))):
                 return False
         try:
-            admin = KafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=3000)
+            admin = KafkaAdminClient(bootstrap_servers=self.aside, request_timeout_ms=3000)
             try:
                 admin.list_topics()
             finally:
@@ -178,22 +203,46 @@ auto.create.topics.enable=false
 
 
 class RedisServer(_Server):
-    """A Redis that refuses to evict, on loopback; ``aof`` writes an append-only file."""
+    """A Redis that refuses to evict, on loopback.
 
-    def __init__(self, folder: Path, *, aof: bool = False, port: int | None = None) -> None:
+    Parameters
+    ----------
+    folder : Path
+        Where its files go.
+    aof : bool
+        Whether it writes an append-only file.
+    port : int, optional
+        Where it listens; else a free port.
+    fsync : str
+        When that file is forced to disk: ``always``, ``everysec``, ``no``.
+    options : Mapping, optional
+        More of its options, such as ``maxmemory``; they win.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        aof: bool = False,
+        port: int | None = None,
+        fsync: str = "everysec",
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(folder)
         found = shutil.which("redis-server") or shutil.which("valkey-server")
         if not found:
             raise NoServiceError("no redis-server: apt-get install redis-server (or give MLMM_TEST_REDIS)")
-        self.binary, self.aof, self.port = found, aof, port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.binary, self.port = found, port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"redis://{self.address}/0"
+        self.options = {
+            "port": str(self.port), "bind": "127.0.0.1", "dir": str(folder), "save": "", "daemonize": "no",
+            "appendonly": "yes" if aof else "no", "appendfsync": fsync, "maxmemory-policy": "noeviction",
+            "loglevel": "warning", **(options or {}),
+        }  # fmt: skip
 
     def _options(self) -> dict[str, object]:
-        return {
-            "port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "daemonize": "no",
-            "appendonly": "yes" if self.aof else "no", "maxmemory-policy": "noeviction",
-            "loglevel": "warning",
-        }  # fmt: skip
+        return dict(self.options)
 
     def _command(self) -> list[str]:
         return [self.binary, *(part for k, v in self._options().items() for part in (f"--{k}", str(v)))]
@@ -202,10 +251,47 @@ class RedisServer(_Server):
         import redis
 
         try:
-            client = redis.Redis(port=self.port, socket_timeout=2)
-            return bool(client.ping())
+            with redis.Redis(port=self.port, socket_timeout=2) as client:
+                return bool(client.ping())
         except redis.RedisError:
             return False
+
+    def set(self, **options: str) -> None:
+        """Change options while it runs, and for its next start; ``_`` stands for ``-``."""
+        import redis
+
+        named = {name.replace("_", "-"): value for name, value in options.items()}
+        with redis.Redis(port=self.port) as client:
+            for name, value in named.items():
+                client.config_set(name, value)
+        self.options |= named
+
+    def replica_of(self, other: "RedisServer | None") -> None:
+        """Follow another one, and wait until it was copied; None: be a master from now on."""
+        import redis
+
+        with redis.Redis(port=self.port) as client:
+            if other is None:
+                client.execute_command("REPLICAOF", "NO", "ONE")
+                return
+            client.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+            wait_until(
+                lambda: client.info("replication").get("master_link_status") == "up",
+                timeout=60,
+                what="the replica to have copied its master",
+            )
+
+    def lose_tail(self, count: int) -> int:
+        """Cut the last bytes off the append-only file of one that was killed; return how many.
+
+        What a process wrote survives its death: only with the machine's is lost what was not forced to disk.
+        """
+        files = [*self.folder.glob("*.aof"), *self.folder.glob("appendonlydir/*.incr.aof")]
+        newest = max(files, key=lambda file: file.stat().st_mtime)
+        size = newest.stat().st_size
+        lost = min(count, size)
+        os.truncate(newest, size - lost)
+        return lost
 
 
 def kafka_jars() -> Path:

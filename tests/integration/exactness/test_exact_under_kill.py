@@ -1,26 +1,19 @@
 """The promise: whatever dies, the end is the same, byte for byte."""
 
-import itertools
 import os
 import random
 import shutil
 import threading
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient, NewTopic
 
-from mlmm.console.replay import replay_records
 from mlmm.runtime import topics
-from mlmm.runtime.processor import Record
 from mlmm.stream_processors import warm_up
-from tests.integration.exactness.deployment import INPUTS, PARTITIONS, Deployment, deduped, read_topic
-from tests.integration.exactness.workload import Workload
+from tests.faults.comparison import copy_inputs, differences, read_topic, replayed, said
+from tests.faults.deployment import Deployment, finish
+from tests.faults.workload import Workload, send
 from tests.services import RedisServer, unique
-from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,115 +23,6 @@ SECONDS = 75.0
 KILLS = 20
 FROZEN_SECONDS = 9.0
 """Longer than the session of 6 s, so that the group has given its partitions away."""
-QUIET_SECONDS = 120.0
-OUTPUTS = ("findings", "incidents", "notifications", "commands")
-
-Line = tuple[str, bytes, bytes, bytes, bytes, bytes]
-
-
-def send(deployment: Deployment, workload: Workload, seconds: float, stop: threading.Event) -> int:
-    """Send the workload at an even pace; return the number of events."""
-    producer = KafkaProducer(bootstrap_servers=deployment.kafka, acks="all", linger_ms=5, retries=100)
-    sent, pace = 0, seconds / workload.rounds
-    began = time.monotonic()
-    for turn, records in enumerate(workload):
-        for record in records:
-            producer.send(deployment.topic(record.topic), record.value, key=record.key, headers=record.headers)
-            sent += record.events
-        if stop.wait(max(0.0, began + turn * pace - time.monotonic())):
-            break
-    producer.flush()
-    producer.close()
-    return sent
-
-
-def ends(deployment: Deployment, *processors: str) -> dict[tuple[str, int], int]:
-    """Return (processor, partition) → end of its input log."""
-    consumer = KafkaConsumer(bootstrap_servers=deployment.kafka)
-    try:
-        return {
-            (processor, place.partition): offset
-            for processor in processors
-            for place, offset in consumer.end_offsets(
-                [TopicPartition(deployment.topic(INPUTS[processor]), p) for p in range(PARTITIONS)]
-            ).items()
-        }
-    finally:
-        consumer.close()
-
-
-def finish(deployment: Deployment) -> None:
-    """Wait until all input is read, end the workers, wait until all findings are judged, end the rest."""
-
-    def caught_up(wanted: dict[tuple[str, int], int]) -> None:
-        def reached() -> bool:
-            deployment.check()
-            committed = deployment.offsets()
-            return bool(committed) and all(committed[place] >= offset for place, offset in wanted.items())
-
-        what = f"{deployment.name} to read {sorted({name for name, _ in wanted})}"
-        wait_until(reached, timeout=QUIET_SECONDS, what=what, every=0.2)
-        wait_until(lambda: not deployment.outbox(), timeout=QUIET_SECONDS, what="all output to be sent", every=0.2)
-
-    caught_up(ends(deployment, "serving", "training"))
-    deployment.stop("worker")
-    caught_up(ends(deployment, "alerting"))
-    deployment.stop()
-
-
-def said(deployment: Deployment) -> Counter[Line]:
-    """Return all that a deployment put out, each once after dedupe; ticks aside."""
-    lines: Counter[Line] = Counter()
-    for logical in OUTPUTS:
-        for records in read_topic(deployment.kafka, deployment.topic(logical)).values():
-            for record in deduped((r for r in records if dict(r.headers)["ce_type"] != b"mlmm.tick.v1"), {}):
-                headers = dict(record.headers)
-                lines[logical, record.key, headers["ce_type"], headers["ce_id"], headers["ce_time"], record.value] += 1
-    return lines
-
-
-def copy_inputs(source: dict[str, dict[int, list[Record]]], target: Deployment) -> None:
-    """Write the same log under another name: the same offsets, keys, values, headers and times."""
-    admin = KafkaAdminClient(bootstrap_servers=target.kafka)
-    admin.create_topics(
-        [
-            NewTopic(target.topic(name), PARTITIONS, 1, topic_configs={"message.timestamp.type": "CreateTime"})
-            for name in source
-        ]
-    )
-    admin.close()
-    topics.create(target.settings)
-    producer = KafkaProducer(bootstrap_servers=target.kafka, acks="all", linger_ms=5)
-    for name, partitions in source.items():
-        for partition, records in partitions.items():
-            for r in records:
-                producer.send(
-                    target.topic(name), r.value, key=r.key, headers=list(r.headers), partition=partition,
-                    timestamp_ms=r.log_time // 1000,
-                )  # fmt: skip
-    producer.flush()
-    producer.close()
-
-
-def differences(one: Counter[Line], other: Counter[Line]) -> str:
-    """Say where two sets of outputs differ."""
-    missing, extra = one - other, other - one
-    show = [f"  {sign} {line}" for sign, lines in (("-", missing), ("+", extra)) for line in itertools.islice(lines, 3)]
-    return "\n".join([f"{missing.total()} missing, {extra.total()} more, of {one.total()}", *show])
-
-
-def replayed(deployment: Deployment, source: dict[str, dict[int, list[Record]]]) -> tuple[Counter[Line], dict]:
-    """Return what `mlmm replay` makes of the log: outputs and cells."""
-    from mlmm.events import cloudevents_headers
-
-    log = {(name, p): records for name, partitions in source.items() for p, records in partitions.items()}
-    replay = replay_records(log, deployment.settings)
-    lines: Counter[Line] = Counter()
-    for made in itertools.chain(replay.findings, replay.incidents, replay.notifications, replay.commands):
-        out = made.output
-        headers = dict(cloudevents_headers(out.type, out.id, "replay", out.time, "application/json"))
-        lines[out.topic, out.key, headers["ce_type"], headers["ce_id"], headers["ce_time"], out.value] += 1
-    return lines, replay.cells
 
 
 def disturb(deployment: Deployment, rng: random.Random, kills: int, done: threading.Event) -> list[str]:

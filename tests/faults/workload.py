@@ -1,10 +1,12 @@
 """A seeded stream of serving and training records: drift, late labels, duplicates, doomed runs."""
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from kafka import KafkaProducer
 
 from mlmm.events import (
     COLUMNS_TYPE,
@@ -22,6 +24,7 @@ from mlmm.events import (
     encode_columns,
     encode_json,
 )
+from tests.faults.deployment import Deployment
 
 FEATURES = tuple(f"f{i}" for i in range(6))
 MODELS = ("fraud", "churn", "ads", "search", "credit#0", "credit#1", "ranking")
@@ -129,3 +132,19 @@ def _times(n: int) -> bytes:
 
 def _lengths(ids: list[str]) -> bytes:
     return np.fromiter((len(i.encode()) for i in ids), "<u4", len(ids)).tobytes()
+
+
+def send(deployment: Deployment, workload: Workload, seconds: float, stop: threading.Event) -> int:
+    """Send the workload at an even pace; return the number of events."""
+    producer = KafkaProducer(bootstrap_servers=deployment.kafka, acks="all", linger_ms=5, retries=100)
+    sent, pace = 0, seconds / workload.rounds
+    began = time.monotonic()
+    for turn, records in enumerate(workload):
+        for record in records:
+            producer.send(deployment.topic(record.topic), record.value, key=record.key, headers=record.headers)
+            sent += record.events
+        if stop.wait(max(0.0, began + turn * pace - time.monotonic())):
+            break
+    producer.flush()
+    producer.close()
+    return sent

@@ -5,19 +5,21 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import redis
+from kafka import KafkaConsumer, TopicPartition
 
 from mlmm.events import Topics
-from mlmm.runtime.processor import Record
 from mlmm.runtime.settings import Settings, load
 from mlmm.runtime.store import read_cells
 from tests.waiting import wait_until
 
 PARTITIONS = 3
+QUIET_SECONDS = 120.0
+"""For which a deployment that is left alone may take to read what it was sent."""
 INPUTS = {"serving": "serving", "training": "training", "alerting": "findings"}
 """Processor → logical input topic."""
 
@@ -80,14 +82,40 @@ to = ["nobody@example.org"]
 class Deployment:
     """Workers and alerting under their supervisors.
 
-    ``name`` is the topics' prefix. Commands name the deployment that issued them, so runs that are to be compared share
-    ``deployment`` and have a Redis each.
+    Parameters
+    ----------
+    deployment : str
+        Its name. Commands name the deployment that issued them, so runs that are to be compared share it and have a
+        Redis each.
+    name : str
+        Prefix of its topics.
+    folder : Path
+        Where settings and logs go.
+    kafka, redis_url : str
+        Where its processes find Kafka and Redis.
+    tick : str
+        Interval of ticks.
+    kafka_aside, redis_aside : str, optional
+        Where the test itself finds them, whatever stands before those.
+    more : Mapping, optional
+        Further settings, as environment variables (``MLMM_REDIS__GIVE_UP_AFTER``).
     """
 
     def __init__(
-        self, deployment: str, name: str, folder: Path, *, kafka: str, redis_url: str, tick: str = "500ms"
+        self,
+        deployment: str,
+        name: str,
+        folder: Path,
+        *,
+        kafka: str,
+        redis_url: str,
+        tick: str = "500ms",
+        kafka_aside: str | None = None,
+        redis_aside: str | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        self.deployment, self.name, self.kafka, self.redis_url = deployment, name, kafka, redis_url
+        self.deployment, self.name, self.more = deployment, name, dict(more or {})
+        self.kafka, self.redis_url = kafka_aside or kafka, redis_aside or redis_url
         self.folder = folder / name
         self.folder.mkdir()
         self.config = self.folder / "mlmm.toml"
@@ -101,14 +129,14 @@ class Deployment:
     @property
     def settings(self) -> Settings:
         """Settings as its processes have them."""
-        return load(self.config, env={})
+        return load(self.config, env=self.more)
 
     def start(self) -> None:
         """Start two workers and the rules."""
         for command in (["worker", "--workers", "2"], ["alerting"]):
             with (self.folder / f"{command[0]}.log").open("ab") as log:
                 line = [sys.executable, "-m", "mlmm.console", *command, "--config", str(self.config)]
-                environment = {k: v for k, v in os.environ.items() if not k.startswith("MLMM_")}
+                environment = {k: v for k, v in os.environ.items() if not k.startswith("MLMM_")} | self.more
                 self.supervisors[command[0]] = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
 
     def processes(self) -> list[psutil.Process]:
@@ -193,34 +221,35 @@ class Deployment:
         return Topics(self.name).full(logical)
 
 
-def read_topic(kafka: str, topic: str) -> dict[int, list[Record]]:
-    """Read a topic from its beginning to its end as it is now; partition → records."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(bootstrap_servers=kafka, max_partition_fetch_bytes=16 << 20)
+def ends(deployment: Deployment, *processors: str) -> dict[tuple[str, int], int]:
+    """Return (processor, partition) → end of its input log."""
+    consumer = KafkaConsumer(bootstrap_servers=deployment.kafka)
     try:
-        partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        read: dict[int, list[Record]] = {p.partition: [] for p in partitions}
-        while any(consumer.position(p) < ends[p] for p in partitions):
-            for place, records in consumer.poll(timeout_ms=500).items():
-                read[place.partition] += [
-                    Record(r.offset, r.timestamp * 1000, r.key or b"", r.value or b"", r.headers) for r in records
-                ]
-        return {p.partition: [r for r in read[p.partition] if r.offset < ends[p]] for p in partitions}
+        return {
+            (processor, place.partition): offset
+            for processor in processors
+            for place, offset in consumer.end_offsets(
+                [TopicPartition(deployment.topic(INPUTS[processor]), p) for p in range(PARTITIONS)]
+            ).items()
+        }
     finally:
         consumer.close()
 
 
-def deduped(records: Iterable[Record], last: dict[bytes, bytes]) -> list[Record]:
-    """Drop what is not higher than the last sequence of its source, as every consumer does."""
-    kept = []
-    for record in records:
-        headers = dict(record.headers)
-        source, sequence = headers["ce_source"], headers["ce_sequence"]
-        if sequence > last.get(source, b""):
-            last[source] = sequence
-            kept.append(record)
-    return kept
+def finish(deployment: Deployment) -> None:
+    """Wait until all input is read, end the workers, wait until all findings are judged, end the rest."""
+
+    def caught_up(wanted: dict[tuple[str, int], int]) -> None:
+        def reached() -> bool:
+            deployment.check()
+            committed = deployment.offsets()
+            return bool(committed) and all(committed[place] >= offset for place, offset in wanted.items())
+
+        what = f"{deployment.name} to read {sorted({name for name, _ in wanted})}"
+        wait_until(reached, timeout=QUIET_SECONDS, what=what, every=0.2)
+        wait_until(lambda: not deployment.outbox(), timeout=QUIET_SECONDS, what="all output to be sent", every=0.2)
+
+    caught_up(ends(deployment, "serving", "training"))
+    deployment.stop("worker")
+    caught_up(ends(deployment, "alerting"))
+    deployment.stop()
