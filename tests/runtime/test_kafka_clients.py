@@ -1,11 +1,13 @@
 """What is mended in kafka-python, held on its own classes."""
 
+import socket
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka.cluster import ClusterMetadata
 
+from mlmm.runtime import kafka_failures
 from mlmm.runtime.kafka_clients import made, remember_wishes
 
 ANSWER = SimpleNamespace(
@@ -53,3 +55,16 @@ def test_a_client_that_fails_while_it_is_made_leaves_no_network_behind():
     with pytest.raises(OSError, match="refused"):
         made(fails, {})
     assert clients[0].cluster.closed
+
+
+def test_what_a_broker_said_before_it_hung_up_is_read():
+    """With kafka-python's own transport it is thrown away where both come with one read: a refusal is lost."""
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"refused")
+    theirs.close()
+    ours.setblocking(False)
+    transport = kafka_failures._transports()[0](None, ours)
+    assert transport._sock_recv() == (b"refused", None)
+    data, error = transport._sock_recv()
+    assert (data, str(error)) == (b"", "KafkaConnectionError: socket disconnected")
+    ours.close()

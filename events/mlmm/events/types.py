@@ -329,14 +329,11 @@ class Notification(Event, frozen=True, kw_only=True):
 
 
 class NotificationOutcome(Event, frozen=True, kw_only=True):
-    """What became of a notification; compacted by id, so that nothing is sent again.
-
-    ``retrying`` is no end yet: it says who has it so far (``delivered_to``), so that whoever goes on tells only others.
-    """
+    """What became of a notification; compacted by id, so that nothing is sent again."""
 
     notification_id: str
     notifier: str
-    state: Literal["delivered", "failed", "retrying"]
+    state: Literal["delivered", "failed"]
     time: int
     attempts: int
     error: str = ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlmm.runtime.errors import ServiceUnavailable, SettingsError
 from mlmm.runtime.extras import require
 from mlmm.runtime.kafka_clients import made
+from mlmm.runtime.kafka_failures import explain
 
 if TYPE_CHECKING:
     import redis
@@ -32,10 +33,6 @@ __all__ = [
     "ssl_context",
 ]
 
-_KAFKA_REMEDY = (
-    "Start the broker, or set bootstrap_servers in [kafka] (MLMM_KAFKA__BOOTSTRAP_SERVERS) to where it is; "
-    "with TLS or SASL, security_protocol must fit its listener"
-)
 _REDIS_REMEDY = "Start Redis, or set url in [redis] (MLMM_REDIS__URL) to where it is"
 
 
@@ -145,16 +142,13 @@ def _kafka_client(module: str, name: str, settings: "Settings", options: dict[st
 @contextlib.contextmanager
 def kafka_errors(kafka: "KafkaSettings") -> Iterator[None]:
     """Turn what kafka-python raises inside into `ServiceUnavailable`."""
-    from kafka.errors import KafkaError, SaslAuthenticationFailedError  # noqa: PLC0415 - imported when used
+    from kafka.errors import KafkaError  # noqa: PLC0415 - imported when used
 
     try:
         yield
-    except SaslAuthenticationFailedError as error:
-        remedy = "Check sasl_mechanism, sasl_username and sasl_password in [kafka]"
-        raise ServiceUnavailable("Kafka", kafka.bootstrap_servers, "it refused the logon", remedy=remedy) from error
     except (KafkaError, OSError) as error:
-        cause = str(error) or type(error).__name__
-        raise ServiceUnavailable("Kafka", kafka.bootstrap_servers, cause, remedy=_KAFKA_REMEDY) from error
+        cause, remedy = explain(error, kafka)
+        raise ServiceUnavailable("Kafka", kafka.bootstrap_servers, cause, remedy=remedy) from error
 
 
 def redis_client(settings: "Settings", **options: Any) -> "redis.Redis":

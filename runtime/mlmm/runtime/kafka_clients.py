@@ -13,27 +13,32 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from mlmm.runtime import kafka_failures
+
 __all__ = ["made"]
 
 _SCHEME = "mlmm-direct"
 
 
 def made(make: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """Return ``make(**options)``, a producer, consumer or admin client of kafka-python; what it raises passes."""
-    from kafka.net.compat import KafkaNetClient  # noqa: PLC0415 - importing kafka takes 0.2 s
+    """Return ``make(**options)``, a producer, consumer or admin client of kafka-python.
 
+    What it raises passes; where it found no broker in time, what kept it from one is raised in place of that.
+    """
     clients: list[Any] = []
 
     def client(**configs: Any) -> Any:
-        clients.append(KafkaNetClient(**configs))
+        clients.append(kafka_failures.client(configs))
         remember_wishes(clients[-1].cluster)
         return clients[-1]
 
     try:
         return make(**{"proxy_url": _direct(), "kafka_client": client, **options})
-    except BaseException:
+    except BaseException as error:
         for each in clients:
             each.close()
+        if clients and isinstance(error, Exception):
+            raise kafka_failures.told(clients[-1], error)  # noqa: B904 - it has a cause of its own
         raise
 
 
