@@ -16,6 +16,16 @@ LABEL = {"prediction_id": "a", "time": TIME, "model": "m", "value": 1}
 PREDICTION = {"prediction_id": "a", "time": TIME, "model": "m", "output": 1}
 METRICS = {"run_id": "r", "attempt": "a", "time": TIME, "step": 1, "values": {"loss": 1}}
 
+BEAT = {"run_id": "r", "attempt": "a", "time": TIME}
+REPORT = {
+    "subject": {"model": "m"}, "kind": "service", "window": "60s", "start": TIME - 60_000_000, "end": TIME,
+    "log_time": TIME, "events": 1, "figures": {},
+}  # fmt: skip
+COMMAND = {"command_id": "c", "kind": "stop", "issued_at": TIME, "expires_at": TIME + 1, "issued_by": "x"}
+NESTED: list = []
+for _ in range(40):
+    NESTED = [NESTED]
+
 JSON_FAULTS = [
     ("mlmm.labels.v1", b"", ""),
     ("mlmm.labels.v1", b"[]", ""),
@@ -68,6 +78,34 @@ JSON_FAULTS = [
     ),
     ("mlmm.run.started.v1", b'{"params":{"a":1,"b":[}}', ""),
     ("mlmm.nothing.v1", {}, "ce_type"),
+    ("mlmm.run.heartbeat.v1", BEAT | {"step": 2**63}, "step"),
+    ("mlmm.run.heartbeat.v1", BEAT | {"step": -(10**30)}, "step"),
+    ("mlmm.run.checkpoint.v1", BEAT | {"step": 1, "uri": "u", "size": 2**64, "sha256": ""}, "size"),
+    ("mlmm.run.checkpoint.v1", BEAT | {"step": 1, "uri": "u" * 8193, "size": 1, "sha256": ""}, "uri"),
+    ("mlmm.run.ended.v1", BEAT | {"status": "failed", "error": "é" * 4097}, "error"),
+    ("mlmm.run.ended.v1", BEAT | {"status": "failed", "last_step": 2**70}, "last_step"),
+    ("mlmm.run.started.v1", BEAT | {"experiment": "x" * 513}, "experiment"),
+    ("mlmm.run.started.v1", BEAT | {"experiment": "", "total_steps": 2**64}, "total_steps"),
+    ("mlmm.run.started.v1", BEAT | {"experiment": "", "params": {"a": NESTED}}, "params"),
+    (
+        "mlmm.run.started.v1",
+        BEAT | {"experiment": "", "triggers": [{"kind": "falling", "metric": "x" * 8193}]},
+        "triggers[0].metric",
+    ),
+    ("mlmm.run.metrics.v1", METRICS | {"phase": "x" * 129}, "phase"),
+    ("mlmm.run.metrics.v1", METRICS | {"values": {"x" * 513: 1}}, "names"),
+    ("mlmm.report.v1", REPORT | {"log_time": 10**30}, "log_time"),
+    ("mlmm.report.v1", REPORT | {"log_time": -1}, "log_time"),
+    ("mlmm.report.v1", REPORT | {"start": 0}, "start"),
+    ("mlmm.report.v1", REPORT | {"end": 253_402_300_799_000_000}, "end"),
+    ("mlmm.report.v1", REPORT | {"events": 2**63}, "events"),
+    ("mlmm.report.v1", REPORT | {"figures": {"x" * 642: 1}}, "figures"),
+    ("mlmm.report.v1", REPORT | {"figures": {f"{i}": 1 for i in range(4097)}}, "figures"),
+    ("mlmm.report.v1", REPORT | {"figures": {"a": None}}, "figures[...]"),
+    ("mlmm.report.v1", REPORT | {"subject": {"segment": "x" * 8193}}, "subject.segment"),
+    ("mlmm.report.v1", REPORT | {"subject": {"model": "a#b"}}, "subject.model"),
+    ("mlmm.command.v1", COMMAND | {"expires_at": TIME * 1000}, "expires_at"),
+    ("mlmm.command.v1", COMMAND | {"evidence": {"a": NESTED}}, "evidence"),
 ]
 
 
@@ -82,6 +120,15 @@ def test_what_is_wrong_in_json_is_named(type_, value, field):
 def test_a_number_too_large_for_a_float_is_malformed():
     with pytest.raises(MalformedEvent, match="value"):
         decode_events("mlmm.labels.v1", JSON, b'{"prediction_id":"a","time":%d,"model":"m","value":1e999}' % TIME)
+
+
+def test_what_a_user_says_of_a_run_is_theirs_to_choose():
+    """``params`` may be large and hold any number that JSON can say: nothing is reckoned with it."""
+    params = {"seed": 2**64 - 1, "weights": list(range(10_000)), "x" * 9_000: "y" * 9_000}
+    (event,) = decode_events(
+        "mlmm.run.started.v1", JSON, msgspec.json.encode(BEAT | {"experiment": "", "params": params})
+    )
+    assert event.params == params
 
 
 def f64(*values):

@@ -11,7 +11,7 @@ from mlmm.events.encode import COLUMNS_TYPE, JSON
 from mlmm.events.errors import MalformedEvent
 from mlmm.events.faults import UNDECODABLE, check_text, malformed
 from mlmm.events.heads import HEADS, Known, Parsed
-from mlmm.events.limits import DEFAULT_LIMITS, NAMES, Limits
+from mlmm.events.limits import DEFAULT_LIMITS, NAME_BYTES, NAMES, STRING_BYTES, Limits
 
 __all__ = ["check_key", "decode_blocks", "is_json"]
 
@@ -35,7 +35,7 @@ def _wire(block: type[Any], *raw: str) -> msgspec.msgpack.Decoder[Any]:
     )
 
 
-def _lists(of: Any, field: str) -> Parsed[Any]:
+def _lists(of: Any, field: str, longest: int = STRING_BYTES) -> Parsed[Any]:
     """Cache of one field that is an array of strings or classes, or an array of such arrays."""
     decoder = msgspec.msgpack.Decoder(of)
 
@@ -44,7 +44,7 @@ def _lists(of: Any, field: str) -> Parsed[Any]:
             if isinstance(value, tuple):
                 check(value)
             elif isinstance(value, str):
-                check_text(value, field)
+                check_text(value, field, longest)
 
     def parse(raw: bytes) -> Any:
         try:
@@ -58,7 +58,7 @@ def _lists(of: Any, field: str) -> Parsed[Any]:
 
 
 _classes = _lists(tuple[str | float | bool, ...], "classes")
-_score_classes = _lists(tuple[str, ...], "score_classes")
+_score_classes = _lists(tuple[str, ...], "score_classes", NAME_BYTES)
 _dictionary = _lists(tuple[tuple[str, ...], ...], "dictionary")
 _segment_values = _lists(tuple[tuple[str, ...], ...], "segment_values")
 _kinds = _lists(tuple[str, ...], "kinds")
@@ -91,6 +91,8 @@ def _whole(block: Any, known: Known, key: bytes | None, limits: Limits, size: in
     return n
 
 
+SHARD_DIGITS = 6
+"""A key is stored and remembered: it must not be as long as someone likes."""
 _metrics_head = COLUMNS["mlmm.run.metrics.v1"][1]
 
 
@@ -224,8 +226,10 @@ def check_key(key: bytes, expected: bytes, *, sharded: bool) -> None:
     """Refuse a record key that is not ``expected`` or, where ``sharded``, ``expected#N``."""
     if key == expected:
         return
-    if sharded and key.startswith(expected + b"#") and key[len(expected) + 1 :].isdigit():
-        return
+    if sharded and key.startswith(expected + b"#"):
+        shard = key[len(expected) + 1 :]
+        if shard.isdigit() and len(shard) <= SHARD_DIGITS:
+            return
     raise MalformedEvent(f"is {key!r}, but the events are of {expected!r}", field="key")
 
 

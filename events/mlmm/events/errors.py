@@ -14,6 +14,13 @@
 
 __all__ = ["MalformedEvent", "MlmmError"]
 
+_LONGEST = 500
+"""Characters of a reason and of a path, each: both may quote what someone sent, and travel in a header."""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
+
 
 class MlmmError(Exception):
     """The root of every error that MLMM raises on purpose."""
@@ -25,12 +32,13 @@ class MalformedEvent(MlmmError):  # noqa: N818 - named for the record, as NotDel
     Parameters
     ----------
     reason : str
-        What is wrong and what is expected.
+        What is wrong and what is expected; what is very long is cut in the middle.
     field : str
         The path of the field at fault, such as ``"head.model"``; empty when it is the record as a whole.
     """
 
     def __init__(self, reason: str, *, field: str = "") -> None:
+        field, reason = _short(field), _short(reason)
         super().__init__(f"{field}: {reason}" if field else reason)
         self.field = field
         self.reason = reason

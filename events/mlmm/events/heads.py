@@ -12,7 +12,7 @@ import msgspec
 from mlmm.events.columns import FailureHead, LabelHead, MetricsHead, PredictionHead
 from mlmm.events.errors import MalformedEvent
 from mlmm.events.faults import UNDECODABLE, check_id, check_model, check_text, malformed, under
-from mlmm.events.limits import NAMES
+from mlmm.events.limits import NAME_BYTES, NAMES, PHASE_BYTES
 
 __all__ = ["HEADS", "Head", "Known", "Parsed", "intern"]
 
@@ -74,13 +74,13 @@ def _check_names(names: tuple[str, ...], field: str) -> None:
     if len(set(names)) != len(names):
         raise MalformedEvent("names one twice", field=field)
     for name in names:
-        check_text(name, field)
+        check_text(name, field, NAME_BYTES)
 
 
 def _check(head: Head, path: str) -> Known:
     if isinstance(head, MetricsHead):
         check_id(head.attempt, under(path, "attempt"))
-        check_text(head.phase, under(path, "phase"))
+        check_text(head.phase, under(path, "phase"), PHASE_BYTES)
         _check_names(head.names, under(path, "names"))
         return Known(head, check_id(head.run_id, under(path, "run_id")), len(head.names), 0, 0)
     key = check_model(head.model, under(path, "model"))

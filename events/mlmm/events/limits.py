@@ -2,7 +2,18 @@
 
 import msgspec
 
-__all__ = ["DEFAULT_LIMITS", "ID_BYTES", "NAMES", "STRING_BYTES", "TIME_MAX", "TIME_MIN", "Limits"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "DEPTH",
+    "ID_BYTES",
+    "NAMES",
+    "NAME_BYTES",
+    "PHASE_BYTES",
+    "STRING_BYTES",
+    "TIME_MAX",
+    "TIME_MIN",
+    "Limits",
+]
 
 TIME_MIN = 946_684_800_000_000
 """2000-01-01T00:00:00Z in microseconds: an earlier time is one in another unit."""
@@ -12,8 +23,14 @@ ID_BYTES = 512
 """Longest id and model name, in bytes of UTF-8; the shortest has one."""
 NAMES = 4_096
 """Most features, categories, segments, score classes or metrics of one event, of each kind."""
+NAME_BYTES = 512
+"""Longest name of a feature, category, segment, score class, metric or figure: a run's findings repeat all of them."""
+PHASE_BYTES = 128
+"""Longest phase of a metric, which stands before its name."""
 STRING_BYTES = 8_192
-"""Longest name, class, category value, kind or message, in bytes of UTF-8."""
+"""Longest class, category value, kind, message or other text, in bytes of UTF-8."""
+DEPTH = 32
+"""Most levels of lists and maps in what a user may fill as they like (``params``, ``evidence``)."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

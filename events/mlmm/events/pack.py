@@ -16,6 +16,8 @@ from mlmm.events.proofs import MISSING
 
 __all__ = ["Group", "coded", "ids", "integers", "metrics", "numbers", "optional", "outputs", "plain", "texts", "times"]
 
+_PLAIN = 500
+"""Characters up to which an ASCII text needs no closer look."""
 _SPELLED = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 
 
@@ -158,9 +160,17 @@ def coded(
     ]
     for name, dictionary in zip(names, dictionaries, strict=True):
         for value in dictionary:
-            i = next(i for i, row in enumerate(rows) if row.get(name) == value) if not value.isascii() else 0
-            check_text(value, group.path(i, f"{field}.{name}"))
+            if len(value) > _PLAIN or not value.isascii():
+                _check_code(value, group, rows, name, field)
     return struct.pack(f"<{len(codes)}I", *codes), tuple(tuple(dictionary) for dictionary in dictionaries)
+
+
+def _check_code(value: str, group: Group, rows: Sequence[dict[str, Any]], name: str, field: str) -> None:
+    try:
+        check_text(value, field)
+    except MalformedEvent as error:  # only now is it worth a search which event it is of
+        i = next(i for i, row in enumerate(rows) if row.get(name) == value)
+        raise MalformedEvent(error.reason, field=group.path(i, f"{field}.{name}")) from None
 
 
 def metrics(group: Group, names: tuple[str, ...]) -> bytes:

@@ -21,7 +21,7 @@ from mlmm.events.columns import (
 from mlmm.events.errors import MalformedEvent
 from mlmm.events.faults import UNDECODABLE, check_text, malformed
 from mlmm.events.heads import Head, intern
-from mlmm.events.limits import NAMES, Limits
+from mlmm.events.limits import NAME_BYTES, NAMES, Limits
 from mlmm.events.pack import Group
 from mlmm.events.types import TYPES, Event, Failure, Label, Metrics, Prediction
 
@@ -156,7 +156,7 @@ def _scores(group: Group, score: Any) -> tuple[bytes, bytes, tuple[str, ...]]:
     if not 0 < len(names) <= NAMES:
         raise MalformedEvent(f"{len(names)} classes, 1..{NAMES} are allowed", field=group.path(0, "score"))
     for name in names:
-        check_text(name, group.path(0, "score"))
+        check_text(name, group.path(0, "score"), NAME_BYTES)
     rows = [event.score for event in group.events]
     return b"", pack.numbers(group, rows, names, "score"), names
 

@@ -4,17 +4,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from math import isnan
-from typing import Any
 
 from mlmm.events.columns import Block, FailureBlock, LabelBlock, MetricsBlock, PredictionBlock
 from mlmm.events.decode import check_key, decode_blocks, is_json
 from mlmm.events.encode import COLUMNS_TYPE
 from mlmm.events.errors import MalformedEvent
-from mlmm.events.faults import check_id, check_model, check_time
 from mlmm.events.limits import DEFAULT_LIMITS, Limits
 from mlmm.events.proofs import MISSING
 from mlmm.events.rows import decode_rows
 from mlmm.events.types import TYPES, Event, Failure, Label, Metrics, Prediction
+from mlmm.events.values import check_event
 
 __all__ = ["decode_events", "events_of"]
 
@@ -169,17 +168,6 @@ def events_of(block: Block) -> list[Event]:
     return list(_metrics(block))
 
 
-def _check(event: Any, path: str) -> None:
-    """Check what all other types share, by the names of their fields."""
-    if (time := getattr(event, "time", None)) is not None:
-        check_time(time, f"{path}time")
-    for name in ("run_id", "attempt", "command_id", "incident_id", "notification_id", "target", "notifier"):
-        if (text := getattr(event, name, None)) is not None:
-            check_id(text, f"{path}{name}")
-    if (model := getattr(event, "model", None)) is not None:
-        check_model(model, f"{path}model")
-
-
 def decode_events(
     ce_type: str, content_type: str, value: bytes, *, key: bytes | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> list[Event]:
@@ -218,7 +206,7 @@ def decode_events(
     field = _KEYS.get(ce_type)
     for at, event in enumerate(events):
         path = "" if alone else f"[{at}]."
-        _check(event, path)
+        check_event(event, path)
         if key is not None and field is not None:
             check_key(key, getattr(event, field).encode(), sharded=field == "target")
     return events
