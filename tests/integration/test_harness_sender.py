@@ -12,7 +12,8 @@ from kafka.admin import ConfigResource
 from mlmm.events.errors import MlmmError
 from mlmm.events.headers import header
 from mlmm.events.placement import partition_of
-from mlmm.runtime.harness.sender import TRUNCATED, Sender, SendFailed
+from mlmm.runtime.deadletters import TRUNCATED
+from mlmm.runtime.harness.sender import Sender, SendFailed
 from mlmm.runtime.outbox import Message
 from tests.runtime.rig import Rig
 from tests.services import KafkaServer, NoServiceError, unavailable

@@ -347,7 +347,8 @@ def test_commands_are_signed_when_they_are_drained():
 def test_a_dead_letter_is_told_where_it_was_read():
     headers = (("ce_type", b"x"), ("mlmm_error", b"bad"))
     made = outbox.message(entry(5, b"raw", topic="dead-letters", type="", headers=headers), "s", None)
-    assert made.headers == [*headers, ("mlmm_topic", b"serving"), ("mlmm_partition", b"2")]
+    told = [("mlmm_topic", b"serving"), ("mlmm_partition", b"2")]
+    assert made.headers == [*headers, *told, ("mlmm_sequence", encode(0, 5, 0)), ("mlmm_source", b"s")]
     assert (made.topic, made.value) == ("dead-letters", b"raw")
 
 

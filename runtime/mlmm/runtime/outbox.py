@@ -46,7 +46,8 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True):
     time: int
     value: bytes
     causation: str
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
+    """Those of a dead letter are as received: Kafka knows headers without a value."""
     signed: bool
 
 
@@ -57,7 +58,7 @@ class Message(msgspec.Struct, frozen=True):
     """Logical name."""
     key: bytes
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -95,12 +96,13 @@ def message(entry: bytes, source: str, sign: Signer | None) -> Message:
     """
     e = _decoder.decode(memoryview(entry)[WIDTH:])
     if not e.type:
-        return Message(e.topic, e.key, e.value, list(e.headers))
+        whence = [(deadletters.SEQUENCE, entry[:WIDTH]), (deadletters.SOURCE, source.encode())]
+        return Message(e.topic, e.key, e.value, [*e.headers, *whence])
     sequence = entry[:WIDTH].decode()
-    headers = cloudevents_headers(
+    made = cloudevents_headers(
         e.type, e.id, source, e.time, "application/json", causationid=e.causation or None, sequence=sequence
     )
-    headers.extend(e.headers)
+    headers = [*made, *e.headers]
     if e.signed and sign:
         headers.append((SIGNATURE, sign(e.key, e.type, e.id, e.value)))
     return Message(e.topic, e.key, e.value, headers)

@@ -74,7 +74,7 @@ class Claimer:
             seen=seen,
             metrics=self._metrics.of(processor.name, place.partition),
         )
-        partition.pending.extend(entries)
+        partition.owe(entries)
         self._metrics.claims += 1
         extra = {**place._asdict(), "rev": held.rev, "offset": held.offset, "state_bytes": size, "outbox": len(entries)}
         logger.info("partition claimed", extra={**extra, "seconds": round(time.perf_counter() - begun, 3)})

@@ -127,10 +127,8 @@ class Drainer:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._executor, self._pop, parts)
         for partition, head in parts:
-            for _ in head:
-                partition.pending.popleft()
+            partition.paid(len(head))
             partition.metrics.sent += len(head)
-            partition.metrics.outbox = len(partition.pending)
         async with self._moved:
             self._moved.notify_all()
         self._on_room()

@@ -41,6 +41,8 @@ SMALL_POLL = 50
 """A poll of fewer records waits a moment for company: a commit costs the same for one record and for many."""
 LINGER = 0.004
 LOWER_LIMIT = 3
+OUTBOX_BYTES = 32 << 20
+"""Bytes of outputs a partition that are not sent yet, beyond which its input pauses: dead letters may be large."""
 RELEASE_SECONDS = 5.0
 
 
@@ -228,7 +230,8 @@ class Engine:
         """Partitions whose outbox has room: what was decided is never dropped, so a full one holds its input back."""
         active = set()
         for place, partition in self.partitions.items():
-            partition.metrics.paused = len(partition.pending) >= self._limits.outbox_limit
+            full = len(partition.pending) >= self._limits.outbox_limit or partition.pending_bytes >= OUTBOX_BYTES
+            partition.metrics.paused = full
             if partition.held and not partition.metrics.paused:
                 active.add(place)
         return active

@@ -69,7 +69,8 @@ class Partition:
         self.held = True
         """False between a revocation and the next claim: what it owes Kafka is then sent by whoever claims it."""
         self.pending: deque[bytes] = deque()
-        """Committed outputs that are not popped from the outbox yet."""
+        """Committed outputs that are not popped from the outbox yet; changed by `owe` and `paid` alone."""
+        self.pending_bytes = 0
         self._placement = Placement(number, partitions)
         self._seen = seen
         self._polls = 0
@@ -122,13 +123,24 @@ class Partition:
     def committed_to(self, change: Commit, seconds: float) -> None:
         """Take note that Redis holds a commit."""
         self.committed = change.offset
-        self.pending.extend(change.outputs)
+        self.owe(change.outputs)
         metrics = self.metrics
         metrics.commits += 1
         metrics.commit_seconds += seconds
         metrics.commit_bytes += change.size()
-        metrics.outbox = len(self.pending)
         metrics.last_commit = time.monotonic()
+
+    def owe(self, entries: Sequence[bytes]) -> None:
+        """Take note of entries that stand in the outbox."""
+        self.pending.extend(entries)
+        self.pending_bytes += sum(map(len, entries))
+        self.metrics.outbox = len(self.pending)
+
+    def paid(self, count: int) -> None:
+        """Take note that the first entries were popped."""
+        for _ in range(count):
+            self.pending_bytes -= len(self.pending.popleft())
+        self.metrics.outbox = len(self.pending)
 
     def __str__(self) -> str:
         return f"{self.processor.name} {self.topic}[{self.number}]"

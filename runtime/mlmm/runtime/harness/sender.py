@@ -16,16 +16,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from mlmm.events.placement import partition_of
-from mlmm.runtime.deadletters import ERROR
+from mlmm.runtime.deadletters import ERROR, TRUNCATED
 from mlmm.runtime.errors import MlmmError, ServiceUnavailable
 from mlmm.runtime.outbox import Message
 
-__all__ = ["TRUNCATED", "SendFailed", "Sender"]
+__all__ = ["SendFailed", "Sender"]
 
 logger = logging.getLogger(__name__)
 
-TRUNCATED = "mlmm_truncated"
-"""Header of a dead letter that the topic refused as too large: bytes of the value that was left out."""
 BATCH_BYTES = 1 << 20
 """One batch holds a whole wave for its partition."""
 OVERHEAD = 400
@@ -168,7 +166,7 @@ class Sender:
 
 
 def _cut(message: Message) -> Message:
-    """Leave out the value of a dead letter that its topic will not take: who sent it has it still."""
+    """Leave out the value of a dead letter that its topic will not take: it stands where it was read."""
     if not any(name == ERROR for name, _ in message.headers):
         return message
     return Message(message.topic, message.key, b"", [*message.headers, (TRUNCATED, b"%d" % len(message.value))])
