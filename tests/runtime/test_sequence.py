@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlmm.runtime.processor import Output, Record
-from mlmm.runtime.sequence import WIDTH, Seen, encode, numbered, parse, source
+from mlmm.runtime.sequence import SOURCES, WIDTH, Seen, encode, numbered, parse, source
 
 parts = st.tuples(st.integers(0, 999_999), st.integers(0, 2**63 - 1), st.integers(0, 999_999))
 
@@ -76,6 +76,27 @@ def test_records_that_no_worker_made_pass():
     came = [record(None, None), record("a", None), record(None, encode(0, 1, 0)), record("a", b"17")]
     assert seen.fresh(came) == came
     assert seen.changed() == {}
+
+
+@pytest.mark.parametrize("wrong", [b"x" * WIDTH, b"~" * WIDTH, b"999999.9999999999999999999.999999", b"9" * WIDTH])
+def test_what_only_looks_like_a_sequence_is_neither_dropped_nor_remembered(wrong: bytes):
+    """Remembered, it would be higher than every true one, and all that its source still says would be swallowed."""
+    seen = Seen()
+    came = [record("a", wrong), record("a", encode(0, 1, 0)), record("a", wrong), record("a", encode(0, 2, 0))]
+    assert seen.fresh(came) == came
+    assert seen.changed() == {b"a": encode(0, 2, 0)}
+    restored = Seen({b"a": wrong})
+    assert restored.fresh(came[1:2]) == came[1:2]
+
+
+def test_strangers_do_not_fill_the_memory():
+    seen = Seen()
+    came = [record(f"stranger {n}", encode(0, 1, 0)) for n in range(SOURCES + 50)]
+    assert seen.fresh(came) == came
+    assert len(seen.changed()) == SOURCES
+    assert seen.fresh(came) == came[SOURCES:]
+    long = record("x" * 2_000, encode(0, 1, 0))
+    assert Seen().fresh([long, long]) == [long, long]
 
 
 def test_what_changed_is_told_once():

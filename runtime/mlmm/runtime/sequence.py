@@ -5,6 +5,7 @@ replay repeats it; a counter would fall behind after a rollback and swallow real
 order as text is its order as numbers, as CloudEvents' ``sequence`` extension asks.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlmm.events.headers import header
@@ -14,6 +15,14 @@ __all__ = ["WIDTH", "Seen", "encode", "numbered", "parse", "source"]
 
 WIDTH = 33
 """Bytes of a sequence: epoch (6 digits), offset (19: a signed 64-bit integer), index (6), two dots."""
+
+
+_FORM = re.compile(rb"[0-9]{6}\.[0-9]{19}\.[0-9]{6}").fullmatch
+_LAST_OFFSET = b"%d" % ((1 << 63) - 1)
+SOURCES = 10_000
+"""Sources that are remembered; a deployment has one a processor and partition."""
+SOURCE_BYTES = 1_024
+"""Longest source that is remembered."""
 
 
 def encode(epoch: int, offset: int, index: int) -> bytes:
@@ -26,11 +35,14 @@ def encode(epoch: int, offset: int, index: int) -> bytes:
 
 def parse(written: bytes) -> tuple[int, int, int]:
     """Read a sequence; ``ValueError`` where it is none."""
-    parts = written.split(b".")
-    if len(written) != WIDTH or len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if not _is_one(written):
         raise ValueError(f"{written!r} is not a sequence (epoch.offset.index in fixed width)")
-    epoch, offset, index = map(int, parts)
+    epoch, offset, index = map(int, written.split(b"."))
     return epoch, offset, index
+
+
+def _is_one(written: bytes) -> bool:
+    return _FORM(written) is not None and written[7:26] <= _LAST_OFFSET
 
 
 def source(deployment: str, processor: str, topic: str, partition: int) -> str:
@@ -66,7 +78,8 @@ class Seen:
 
     A record that is not higher was seen before: a worker that died between sending and trimming its outbox, or one that
     replays after a rollback, sends again what it had sent. Gaps are normal. Records without a sequence (not made by
-    workers) pass.
+    workers) pass, and so does what only looks like one: remembered, it would swallow all that comes after it. Strangers
+    can't fill the memory either: no more than `SOURCES` are remembered.
 
     Parameters
     ----------
@@ -75,7 +88,7 @@ class Seen:
     """
 
     def __init__(self, last: Mapping[bytes, bytes] | None = None) -> None:
-        self._last = dict(last or {})
+        self._last = {origin: written for origin, written in (last or {}).items() if _is_one(written)}
         self._changed: dict[bytes, bytes] = {}
 
     def fresh(self, records: Sequence[Record]) -> list[Record]:
@@ -85,9 +98,12 @@ class Seen:
     def _is_fresh(self, record: Record) -> bool:
         sequence = header(record.headers, "ce_sequence")
         origin = header(record.headers, "ce_source")
-        if sequence is None or origin is None or len(sequence) != WIDTH:
+        if sequence is None or origin is None or not _is_one(sequence):
             return True
-        if sequence <= self._last.get(origin, b""):
+        before = self._last.get(origin)
+        if before is None and (len(self._last) >= SOURCES or len(origin) > SOURCE_BYTES):
+            return True
+        if before is not None and sequence <= before:
             return False
         self._last[origin] = self._changed[origin] = sequence
         return True
