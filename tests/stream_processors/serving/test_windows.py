@@ -190,3 +190,12 @@ def test_the_last_pairs_are_reported_each_time_a_tenth_of_them_is_new():
     assert [report["events"] for report in found] == [2, 4, 6, 8, 10, 12, 14, 16, 18] + [20] * 8
     assert found[-1]["figures"]["accuracy"] == 6 / 20  # pairs 14 to 33, wrong from 20 on
     assert (found[-1]["start"], found[-1]["end"]) == (T0 + 14 * S, T0 + 33 * S)
+
+
+def test_a_figure_that_is_too_large_for_a_number_is_undefined_with_the_reason():
+    """JSON has no infinity: written as null, it would make alerting refuse the whole report."""
+    _, outputs = run([prediction("a", 0, latency=1.7e308), prediction("b", 0, latency=1.7e308), tick(60)])
+    report = reports(outputs)[0]
+    assert report["undefined"]["latency_mean"] == "not finite: values are too large"
+    assert "latency_mean" not in report["figures"]
+    assert report["figures"]["latency_p50"] == 1.7e308

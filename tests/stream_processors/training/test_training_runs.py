@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mlmm.events import Falling, FallingStrict, Heartbeat, MetricsBlock, NotFinite, Plateau, Prediction
+from mlmm.runtime.processor import Record
 from mlmm.stream_processors.training import Bounds
 from tests.stream_processors.training.making import (
     DAY,
@@ -292,6 +293,10 @@ def _metrics_from_the_future():
         (Heartbeat(run_id="r", attempt="a1", time=T0 + 302 * SECOND), None, "ahead of the log's time"),
         (started(triggers=(FallingStrict(metric="m", count=0),)), None, "triggers[0].count"),
         (started(heartbeat_every=0.0), None, "heartbeat_every"),
+        (beat(step=2**63), None, "step: does not fit"),
+        (checkpoint(2**64), None, "step: does not fit"),
+        (ended(last_step=2**70), None, "last_step: does not fit"),
+        (ended(status="lost"), None, "status: 'lost' is said of a run"),
         (started(heartbeat_every=1e9), None, "heartbeat_every"),
         (MetricsBlock(head=columns(metrics(0, m=1.0)).head, n=2, step=b"", time=b"", values=b""), None, "time"),
     ],
@@ -305,6 +310,22 @@ def test_what_is_malformed_is_a_dead_letter_and_has_no_effect(wrong, key, reason
     assert reason in dict(letter.headers)["mlmm_error"].decode()
     assert runs.cells() == before
     assert runs.counters()["dead_letters"] == 1
+
+
+def test_headers_without_a_value_are_malformed():
+    runs = state()
+    letters = runs.process(
+        [
+            Record(0, T0, b"r", b"{}", [("ce_type", None)]),
+            Record(1, T0, b"r", b"{}", [("ce_type", b"mlmm.run.metrics.v1"), ("content-type", None)]),
+            Record(2, T0, b"r", b"{}", [("ce_type", b"mlmm.run.ended.v1"), ("content-type", None)]),
+        ]
+    )
+    assert [dict(letter.headers)["mlmm_error"].split(b":")[0] for letter in letters] == [
+        b"ce_type",
+        b"content-type",
+        b"content-type",
+    ]
 
 
 def test_metrics_beyond_the_bound_are_counted_and_not_kept():

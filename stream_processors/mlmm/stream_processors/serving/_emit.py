@@ -131,6 +131,9 @@ class Writer:
             figures["corrections"] = float(ints[f.E_DUPLICATES])
         if not last:
             figures["late"] = float(ints[f.E_LATE])
+        for name in [name for name, figure in figures.items() if not math.isfinite(figure)]:
+            del figures[name]
+            undefined[name] = "not finite: values are too large"
         return Report(
             subject=Subject(model=model.name),
             kind="service" if service else "performance",

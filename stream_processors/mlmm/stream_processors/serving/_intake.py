@@ -125,7 +125,7 @@ class Intake:
             type_, kind = known
             try:
                 blocks = decode_blocks(
-                    type_, _CONTENT.get(content) or content.decode("utf-8", "replace"), value, key=key
+                    type_, _CONTENT.get(content) or (content or b"").decode("utf-8", "replace"), value, key=key
                 )
                 for block in blocks:
                     if _latest(block) > log_time + self._ahead:

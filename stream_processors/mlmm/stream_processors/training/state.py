@@ -115,7 +115,7 @@ class TrainingState:
     def _take_other(self, record: Record, kind: bytes) -> None:
         name = _OTHERS.get(kind)
         if name is None:
-            what = kind.decode("utf-8", "replace")
+            what = (kind or b"").decode("utf-8", "replace")
             raise MalformedEvent(f"{what!r} does not belong on the training topic", field="ce_type")
         if kind == _TICK:
             decode_events(name, _content_type(record), record.value)
@@ -136,6 +136,9 @@ class TrainingState:
             if not bounds.shortest_heartbeat <= event.heartbeat_every <= bounds.longest_heartbeat:
                 allowed = f"{bounds.shortest_heartbeat:g}..{bounds.longest_heartbeat:g}"
                 raise MalformedEvent(f"{event.heartbeat_every} s is not in {allowed}", field="heartbeat_every")
+        elif isinstance(event, RunEnded) and event.status == "lost":
+            # Who was called lost may speak again, who has ended may not: a run that says so of itself would be both.
+            raise MalformedEvent("'lost' is said of a run that fell silent, never by it", field="status")
 
     def _take(self, event: _Word, record: Record) -> None:
         run = self._pass_time(record)
@@ -365,8 +368,8 @@ class TrainingState:
 def _content_type(record: Record) -> str:
     headers = record.headers
     known = len(headers) > 1 and headers[1][0] == "content-type"
-    value = headers[1][1] if known else header(headers, "content-type") or b""
-    return value.decode("utf-8", "replace")
+    value = headers[1][1] if known else header(headers, "content-type")
+    return (value or b"").decode("utf-8", "replace")
 
 
 def _first_time(block: MetricsBlock) -> int:
