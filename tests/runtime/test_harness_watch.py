@@ -157,8 +157,10 @@ def test_kafka_that_answers_nothing_for_too_long_ends_the_process():
         redis_library.TimeoutError("slow"),
         redis_library.BusyLoadingError("loading"),
         redis_library.ReadOnlyError("replica"),
-        redis_library.ResponseError("OOM command not allowed"),
+        redis_library.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        redis_library.ResponseError("Error running script (call to f_a): @user_script:1: -OOM command not allowed"),
         redis_library.ResponseError("MISCONF cannot persist"),
+        redis_library.ResponseError("BUSY Redis is busy running a script."),
     ],
     ids=str,
 )

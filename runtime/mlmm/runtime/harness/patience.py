@@ -1,5 +1,6 @@
 """Redis away: pause and try again, with a bound; then the process ends and says so."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,10 @@ from mlmm.runtime.errors import ServiceUnavailable
 __all__ = ["Patience"]
 
 T = TypeVar("T")
+
+_PASSING = re.compile(r"(?:^|[\s-])(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|LOADING|BUSY)\s")
+"""Codes of refusals that pass. Redis before 7 gives a script's in the middle of its message: ``ERR Error running script
+(...): -OOM command not allowed``; the library cuts off a code at the beginning that it has a class for."""
 
 
 class Patience:
@@ -61,10 +66,13 @@ class Patience:
                 exceptions.TimeoutError,
                 exceptions.BusyLoadingError,
                 exceptions.ReadOnlyError,
+                exceptions.OutOfMemoryError,
+                exceptions.ClusterDownError,
+                exceptions.TryAgainError,
             ) as error:
                 cause: Exception = error
             except exceptions.ResponseError as error:
-                if not str(error).startswith(("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")):
+                if not _PASSING.search(str(error)):
                     raise
                 cause = error
             self._on_retry(cause)
