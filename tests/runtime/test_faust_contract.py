@@ -5,7 +5,9 @@ from importlib.metadata import version
 
 import aiokafka
 import faust
+import mode.threads
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as transport
@@ -81,6 +83,17 @@ def test_the_coordinator_tells_of_fatal_errors_and_sends_heartbeats():
     assert "self._coordination_task = " in text
     assert list(inspect.signature(GroupCoordinator._do_heartbeat).parameters) == ["self"]
     assert "self._coordinator = GroupCoordinator(" in source(aiokafka.AIOKafkaConsumer)
+
+
+def test_a_leader_assigns_what_its_client_knows_and_the_client_can_be_asked():
+    """Why the watch looks for topics without partitions."""
+    text = source(GroupCoordinator._perform_assignment)
+    assert "assignor.assign(self._cluster, member_metadata)" in text
+    assert text.index("assignor.assign(") < text.index("self._metadata_snapshot = self._get_metadata_snapshot()")
+    assert "self._client = AIOKafkaClient(" in source(aiokafka.AIOKafkaConsumer)
+    assert "self.cluster = ClusterMetadata(" in source(AIOKafkaClient)
+    assert list(inspect.signature(AIOKafkaClient.force_metadata_update).parameters) == ["self"]
+    assert "thread_loop: Optional[asyncio.AbstractEventLoop]" in source(mode.threads.ServiceThread.__init__)
 
 
 def test_a_static_member_does_not_leave_when_it_closes():

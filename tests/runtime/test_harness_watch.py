@@ -141,7 +141,9 @@ def test_kafka_that_answers_nothing_for_too_long_ends_the_process():
     async def ends(_: Any) -> None:
         raise TimeoutError
 
-    watch = watching(SimpleNamespace(group_error=lambda: None, assignment=lambda: [PLACE], ends=ends))
+    watch = watching(
+        SimpleNamespace(group_error=lambda: None, learn_topics=lambda: None, assignment=lambda: [PLACE], ends=ends)
+    )
     asyncio.run(watch.run())
     (error,) = watch.failures  # type: ignore[attr-defined]
     assert isinstance(error, ServiceUnavailable)

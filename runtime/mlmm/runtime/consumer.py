@@ -4,10 +4,10 @@ The private surface that is used, pinned in ``pyproject.toml`` and held by a con
 
 - Faust: ``App._new_transport``, ``App._create_directories``, ``Consumer.perform_seek``, ``Consumer._drain_messages``,
   ``Consumer._thread`` (``getmany``, ``seek_wait``, ``highwaters``, ``earliest_offsets``, ``call_thread``,
-  ``_ensure_consumer``), ``Consumer._read_offset``, ``Consumer._committed_offset``;
+  ``_ensure_consumer``, ``thread_loop``), ``Consumer._read_offset``, ``Consumer._committed_offset``;
 - Faust: ``Consumer._new_consumer_thread``, ``AIOKafkaConsumerThread._create_worker_consumer``;
-- aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``) and
-  ``_fetch_max_wait_ms``.
+- aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``),
+  ``_client`` (``cluster``, ``force_metadata_update``) and ``_fetch_max_wait_ms``.
 
 Claiming happens in `perform_seek`: Faust resumes the flow before it calls ``on_partitions_assigned``, and whatever came
 in between would be lost. Whole polls are taken in `_drain_messages`: streams and agents cost fifty times as much a
@@ -184,6 +184,22 @@ class Consumer(driver.Consumer):
                 return
             await asyncio.sleep(HEARTBEAT_PAUSE)
         raise NotAMember("the coordinator accepts no heartbeat of this worker: not claiming")
+
+    def learn_topics(self) -> None:
+        """Ask for topics that aiokafka knows no partitions of.
+
+        A leader that lost the answer assigns nothing to anybody, and all would sit there alive and idle until it asks
+        again, after five minutes; once it knows them it calls the group together.
+        """
+        try:
+            consumer = self._thread._ensure_consumer()  # noqa: SLF001 - see above
+        except faust.exceptions.ConsumerNotStarted:
+            return
+        client = consumer._client  # noqa: SLF001 - see above
+        missing = sorted(topic for topic in consumer.subscription() if not client.cluster.partitions_for_topic(topic))
+        if missing:
+            logger.warning("topics without partitions, asking again", extra={"topics": missing})
+            self._thread.thread_loop.call_soon_threadsafe(client.force_metadata_update)
 
     def group_error(self) -> BaseException | None:
         """The fatal error of the group, with which Faust would sit there alive and idle."""

@@ -139,6 +139,7 @@ class Watch:
             )
         if self._app.crashed:
             raise GroupFailed(f"the consumer ended: {self._app.crash_reason!r}")
+        consumer.learn_topics()
 
     async def _hold(self) -> None:
         from redis.exceptions import RedisError  # noqa: PLC0415 - workers only
@@ -158,13 +159,14 @@ class Watch:
             async with asyncio.timeout(self._look_every):
                 ends = await consumer.ends(places)
         except (ConsumerNotStarted, KafkaError, TimeoutError) as error:
-            if now - self._answered > self._stall_after:
+            silent = now - self._answered
+            if silent > self._stall_after:
                 raise ServiceUnavailable(
-                    "Kafka",
-                    self._kafka,
-                    f"no answer for {now - self._answered:.0f} s: {error!r}",
-                    remedy="Start the broker",
+                    "Kafka", self._kafka, f"no answer for {silent:.0f} s: {error!r}", remedy="Start the broker"
                 ) from error
+            if not isinstance(error, ConsumerNotStarted):
+                waits = {"address": self._kafka, "for_seconds": round(silent), "gives_up_after": self._stall_after}
+                logger.warning("kafka does not answer", extra={**waits, "error": repr(error)})
             return
         self._answered = now
         positions = {place: claimed[place].offset if place in claimed else None for place in places}
