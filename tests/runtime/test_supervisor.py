@@ -50,7 +50,17 @@ def test_a_process_that_ran_well_is_started_at_once_and_its_count_begins_anew():
     assert not slots.stopping
 
 
-@pytest.mark.parametrize(("code", "ends_with"), [(3, 3), (-9, 1), (0, 1)])
+def test_one_whose_services_are_away_is_started_again_for_as_long_as_that_lasts():
+    slots, now = Slots(1, POLICY), 0.0
+    for _ in range(2000):
+        slots.started(0, now)
+        slots.ended(0, Exit.UNAVAILABLE, now)
+        assert not slots.stopping
+        now += POLICY.longest_delay
+        assert starts(slots, now) == [0]
+
+
+@pytest.mark.parametrize(("code", "ends_with"), [(1, 1), (-9, 1), (0, 1)])
 def test_one_that_keeps_failing_ends_all_with_its_code(code, ends_with):
     slots = Slots(2, POLICY)
     slots.started(1, 0)

@@ -22,6 +22,8 @@ _HOPELESS = {
     5: "its input is no longer the log that the state was made from: a person must decide",
 }
 """Exit codes (`mlmm.runtime.harness.Exit`) after which starting again is of no use."""
+_AWAY = 3
+"""Exit code of a process whose Kafka or Redis stayed away: it is started again for as long as that lasts."""
 _LOOK = 0.1
 """Seconds between looks at the processes."""
 
@@ -38,7 +40,8 @@ class Policy(NamedTuple):
     well_after: float = 10.0
     """A process that ran for so long ran well: its next restart is at once and the count of failures begins anew."""
     failures: int = 10
-    """So many ends in a row, none of which ran well, and the supervisor gives up."""
+    """So many ends in a row, none of which ran well, and the supervisor gives up; ends for a service that was away
+    only lengthen the delay."""
     grace: float = 30.0
     """How long processes that were asked to end may take before they are killed."""
 
@@ -57,7 +60,10 @@ class _Slot:
         self.running = False
         self.started = 0.0
         self.due: float | None = 0.0
+        self.ends = 0
+        """In a row, none of which ran well."""
         self.failures = 0
+        """Those of them that no absent service explains."""
         self.killed = False
 
 
@@ -128,11 +134,12 @@ class Slots:
             self.stop(now, exit_code=code)
             return f"giving up: {_HOPELESS[code]}"
         well = now - slot.started >= self._policy.well_after
-        slot.failures = 0 if well else slot.failures + 1
+        slot.ends = 0 if well else slot.ends + 1
+        slot.failures = 0 if well else slot.failures + (code != _AWAY)
         if slot.failures >= self._policy.failures:
             self.stop(now, exit_code=code if code > 0 else 1)
             return f"giving up: it ended {slot.failures} times in a row"
-        doubled = self._policy.first_delay * 2.0 ** max(0, slot.failures - 1)
+        doubled = self._policy.first_delay * 2.0 ** min(max(0, slot.ends - 1), 32)
         delay = 0.0 if well else min(self._policy.longest_delay, doubled)
         slot.due = now + delay
         return f"starting again in {delay:g} s"
