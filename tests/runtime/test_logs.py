@@ -94,3 +94,51 @@ def test_libraries_tell_warnings_only_unless_debugging():
     logs.configure("DEBUG", stream=stream)
     logging.getLogger("aiokafka.consumer").debug("detail")
     assert [word in stream.getvalue() for word in ("chatter", "trouble", "detail")] == [False, True, True]
+
+
+def test_a_library_that_says_the_same_all_the_time_is_shown_a_few_times_with_a_count():
+    """A client whose broker is away says so hundreds of times a second."""
+    now = [0.0]
+    sparing = logs.Sparing(clock=lambda: now[0])
+
+    def shown(name: str, text: str, argument: int) -> logging.LogRecord | None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, text, (argument,), None)
+        return record if sparing.filter(record) else None
+
+    first = [shown("aiokafka.consumer", "no node %s", n) for n in range(100)]
+    assert [record is not None for record in first] == [True] * 5 + [False] * 95
+    assert shown("aiokafka.consumer", "another %s", 1), "another text is another kind"
+    assert all(shown("mlmm.worker", "ours %s", n) for n in range(100)), "what we say ourselves is never left out"
+    now[0] = 10.0
+    again = shown("aiokafka.consumer", "no node %s", 1)
+    assert again is not None
+    assert vars(again)["left_out"] == 95
+    quiet = shown("aiokafka.consumer", "another %s", 1)
+    assert quiet is not None
+    assert "left_out" not in vars(quiet)
+
+
+def test_kinds_that_are_told_apart_are_bounded():
+    sparing = logs.Sparing(clock=lambda: 0.0)
+    for n in range(5000):
+        sparing.filter(logging.LogRecord("kafka", logging.ERROR, "", 0, f"text {n}", (), None))
+    assert len(sparing._kinds) <= 501
+
+
+def test_debug_shows_all_that_libraries_say():
+    stream = io.StringIO()
+    logs.configure("DEBUG", stream=stream)
+    try:
+        for _ in range(50):
+            logging.getLogger("aiokafka").error("away")
+    finally:
+        logs.configure()
+    assert stream.getvalue().count("away") == 50
+
+
+def test_what_configure_sets_up_is_sparing():
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    for _ in range(50):
+        logging.getLogger("aiokafka").error("away")
+    assert stream.getvalue().count("away") == 5

@@ -14,7 +14,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -26,6 +27,9 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"m
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api_?key|authorization|private_?key", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/'\"]*:[^\s'\"]*|[^\s/@'\"]+)@")
 _PLAIN = re.compile(r"[^\s\"'=]+")
+_BURST, _PERIOD, _KINDS = 5, 10.0, 500
+"""Lines of a kind that a library may write in so many seconds, and kinds that are told apart. A client whose broker is
+away says so hundreds of times a second, and buries what our own lines say of it."""
 _QUIET = ("kafka", "aiokafka", "faust", "mode", "asyncio")
 """Libraries that tell at INFO what only their authors want to know."""
 
@@ -55,9 +59,43 @@ def configure(level: str | int = "INFO", *, json: bool = False, stream: TextIO |
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(True)
+    if root.level > logging.DEBUG:
+        handler.addFilter(Sparing())
     quiet = logging.NOTSET if root.level <= logging.DEBUG else max(root.level, logging.WARNING)
     for name in _QUIET:
         logging.getLogger(name).setLevel(quiet)
+
+
+class Sparing(logging.Filter):
+    """Lets the libraries of Kafka say the same a few times in ten seconds, then says how often it was said.
+
+    Parameters
+    ----------
+    clock : Callable
+        Seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._kinds: dict[tuple[str, str], list[float]] = {}
+        """Logger and text before its arguments → start of the period, lines in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to show a record; the first one of a new period tells how many like it were left out."""
+        if record.name.partition(".")[0] not in _QUIET:
+            return True
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if len(self._kinds) > _KINDS:
+            self._kinds.clear()
+        seen = self._kinds.setdefault(kind, [now, 0])
+        if now - seen[0] >= _PERIOD:
+            left_out = int(seen[1]) - _BURST
+            if left_out > 0:
+                record.left_out = left_out
+            seen[:] = now, 0
+        seen[1] += 1
+        return seen[1] <= _BURST
 
 
 class TextFormatter(logging.Formatter):
