@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +114,18 @@ def test_a_wrong_argument_is_refused_by_name(keywords: dict[str, Any], field: st
         monitor.log_prediction("p", {"a": 1.0}, 1)
     with pytest.raises(MalformedEvent, match=field):
         monitor.log_prediction("p", {"a": 1.0}, 1, **keywords)
+
+
+@pytest.mark.parametrize("output", [math.nan, np.float32("nan"), Decimal("NaN")])
+@pytest.mark.parametrize("good_calls", [0, 1, 3], ids=["the first call", "the second call", "later calls"])
+@pytest.mark.parametrize("more", [{}, {"segments": {"site": "B"}}], ids=["fast", "careful"])
+def test_no_answer_is_nan(output: Any, good_calls: int, more: dict[str, Any]) -> None:
+    monitor = memory()
+    for _ in range(good_calls):
+        monitor.log_prediction("p", {"a": 1.0}, 1, **more)
+    with pytest.raises(MalformedEvent, match="output"):
+        monitor.log_prediction("p", {"a": 1.0}, output, **more)
+    assert len(monitor.events) == good_calls
 
 
 @pytest.mark.parametrize("output", [None, [1], MOMENT])
@@ -356,9 +369,31 @@ def test_the_context_without_an_answer_is_a_wrong_call() -> None:
         pass
 
 
-def test_the_context_knows_its_keywords() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        memory().predict({"a": 1.0}, colour="red")
+@pytest.mark.parametrize("word", ["colour", "_monitor", "latency", "features_"])
+def test_the_context_knows_its_keywords(word: str) -> None:
+    with pytest.raises(TypeError, match=word):
+        memory().predict({"a": 1.0}, **{word: 1})
+
+
+def test_the_context_takes_all_that_log_prediction_takes_but_the_latency() -> None:
+    monitor = memory()
+    said: dict[str, Any] = {
+        "output": 1, "score": 0.5, "segments": {"site": "B"}, "weight": 2.0, "value": 3.0, "version": "2",
+        "route": "shadow", "time": MOMENT,
+    }  # fmt: skip
+    with monitor.predict({"a": 1.0}, "p", **said):
+        pass
+    monitor.log_prediction("p", {"a": 1.0}, **said)
+    within, direct = monitor.events
+    assert within.latency is not None
+    assert msgspec.structs.replace(within, latency=None) == direct
+
+
+def test_an_output_that_was_given_may_be_set_anew() -> None:
+    monitor = memory()
+    with monitor.predict({"a": 1.0}, output=0) as p:
+        p.output = 1
+    assert one(monitor).output == 1.0
 
 
 def test_a_watched_function_keeps_signature_and_result() -> None:

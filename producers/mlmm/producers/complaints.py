@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import threading
 from typing import Literal
 
 from mlmm.events.errors import MalformedEvent
@@ -29,7 +28,6 @@ class Complaints:
         self._of = of
         self._on_error = on_error
         self._seen: set[tuple[str, int, str]] = set()
-        self._lock = threading.Lock()
 
     def report(self, error: Exception) -> None:
         """Raise, or log with the caller's place, once for each place and field. Call inside the ``except``."""
@@ -37,10 +35,10 @@ class Complaints:
             raise error
         file, line = _call_site()
         field = error.field if isinstance(error, MalformedEvent) else type(error).__name__
-        with self._lock:
-            if (file, line, field) in self._seen or len(self._seen) >= _MOST:
-                return
-            self._seen.add((file, line, field))
+        # Without a lock: it could be held when the process forks. Two threads may both log their first complaint.
+        if (file, line, field) in self._seen or len(self._seen) >= _MOST:
+            return
+        self._seen.add((file, line, field))
         log.error(
             "%s: call at %s:%d refused (further ones from here are counted, not logged): %s",
             self._of,

@@ -1,7 +1,8 @@
 """Records in flight: sent in order, sent again in order after a failure, given up only where no retry can help.
 
 Delivery is at least once. Within a key the order is kept: the link retries in order by itself; when it fails for good
-it is closed, and everything that was not acknowledged goes to a new one, oldest first.
+it is closed, and everything that was not acknowledged goes to a new one, oldest first. Each topic has a lane of its
+own: one that is missing, refused or silent is tried at its own pace, while the others go on.
 """
 
 import logging
@@ -10,20 +11,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-import msgspec
-
 from mlmm.events import Topics
 from mlmm.producers.intake import Intake
+from mlmm.producers.lanes import FIRST_PAUSE, LONGEST_PAUSE, Flight, Lane
 from mlmm.producers.packing import Packed
 
-__all__ = ["Delivery", "Link", "NoSuchTopic", "TooLarge"]
+__all__ = ["Delivery", "Link", "NoSuchTopic", "StillConnecting", "TooLarge"]
 
 log = logging.getLogger("mlmm.producers")
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between tries: doubled from the first to the longest."""
-_SILENCE = 5.0
-"""Seconds without an acknowledgement after which it is told: the link retries by itself, and says nothing."""
 
 
 class TooLarge(Exception):  # noqa: N818 - says what the record is
@@ -31,7 +26,11 @@ class TooLarge(Exception):  # noqa: N818 - says what the record is
 
 
 class NoSuchTopic(Exception):  # noqa: N818 - says what is missing
-    """The topic is not there (yet): other topics go on."""
+    """The topic is not there (yet), or not for us: other topics go on."""
+
+
+class StillConnecting(Exception):  # noqa: N818 - says what goes on
+    """A link is being made: who makes it calls ``wake`` when it is there, or can't be had."""
 
 
 class Link(Protocol):
@@ -57,14 +56,6 @@ class Link(Protocol):
         """Let go without touching the connection: in a forked child it is the parent's."""
 
 
-class _Flight(msgspec.Struct, eq=False):
-    packed: Packed
-    turn: int
-    done: bool = False
-    link: int = 0
-    sent: float = 0.0
-
-
 class Delivery:
     """Takes records from the emitter's thread to a `Link`.
 
@@ -74,11 +65,13 @@ class Delivery:
         Where delivered and dropped events are counted.
     topics : Topics
     connect : Callable[[], Link]
-        Makes a link; may block for a few seconds and raise.
+        Makes a link; may block for a few seconds and raise, `StillConnecting` where it is under way.
     wake : Callable[[], None]
         Called from any thread when `work` has something to do.
     max_flight : int
-        Bytes that may be in flight.
+        Bytes of a topic that may be in flight.
+    silence : float
+        Seconds without an acknowledgement that count as trouble: the link retries by itself, and says nothing.
     clock : Callable[[], float]
         Monotonic seconds.
     """
@@ -91,6 +84,7 @@ class Delivery:
         wake: Callable[[], None],
         *,
         max_flight: int,
+        silence: float = 5.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._intake = intake
@@ -98,31 +92,36 @@ class Delivery:
         self._connect = connect
         self._wake = wake
         self._max_flight = max_flight
+        self._silence = silence
         self._clock = clock
         self._link: Link | None = None
         self._links = 0
-        self._flights: deque[_Flight] = deque()
-        self._unsent: deque[_Flight] = deque()
-        self._results: deque[tuple[_Flight, int, Exception | None]] = deque()
-        self._bytes = 0
-        self._pause = _FIRST_PAUSE
+        self._lanes: dict[str, Lane] = {}
+        self._results: deque[tuple[Lane, Flight, int, int, Exception | None]] = deque()
+        self._pause = FIRST_PAUSE
         self._retry_at = 0.0
         self._troubled = False
+        self._answered = 0.0
 
     @property
     def has_room(self) -> bool:
-        """Whether another record may be submitted."""
-        return self._bytes < self._max_flight
+        """Whether another record may be submitted; what topics in trouble hold is not in its way."""
+        return sum(lane.bytes for lane in self._lanes.values() if not lane.stalled) < self._max_flight
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight."""
-        return not self._flights
+        return not any(lane.flights for lane in self._lanes.values())
+
+    @property
+    def records(self) -> int:
+        """Records that are held, in flight and before."""
+        return sum(len(lane.flights) for lane in self._lanes.values())
 
     @property
     def oldest(self) -> int | None:
         """Turn of the oldest record that is not done; None when all are."""
-        return self._flights[0].turn if self._flights else None
+        return min((lane.flights[0].turn for lane in self._lanes.values() if lane.flights), default=None)
 
     def submit(self, packed: Packed, turn: int) -> None:
         """Take a record over. ``turn`` says which handing over it came from."""
@@ -131,10 +130,19 @@ class Delivery:
             log.error("event dropped (%s): %s", packed.refused, packed.reason)
             self._intake.settle(packed.n, packed.size, packed.refused)
             return
-        flight = _Flight(packed, turn)
-        self._bytes += len(packed.value)
-        self._flights.append(flight)
-        self._unsent.append(flight)
+        lane = self._lanes.get(packed.topic)
+        if lane is None:
+            lane = self._lanes[packed.topic] = Lane(packed.topic)
+        if lane.stalled and not self._may_hold(lane, packed):
+            self._intake.settle(packed.n, packed.size, "no_topic")
+            return
+        lane.add(Flight(packed, turn))
+
+    def _may_hold(self, lane: Lane, packed: Packed) -> bool:
+        """Whether a topic in trouble may keep so much: all of the queue where it is the only one, else half."""
+        share = 1 if len(self._lanes) == 1 else 2
+        events, size = share * (lane.events + packed.n), share * (lane.size + packed.size)
+        return events <= self._intake.max_events and size <= self._intake.max_bytes
 
     def work(self) -> float | None:
         """Count what came back and send what can be sent.
@@ -145,62 +153,80 @@ class Delivery:
             Seconds until it wants to be called again, though nothing woke it; None when only `wake` matters.
         """
         self._settle()
-        if not self._unsent:
-            return self._listen()
-        now = self._clock()
-        if now < self._retry_at:
-            return self._retry_at - now
-        link = self._link or self._open()
-        if link is None:
-            return max(0.0, self._retry_at - self._clock())
-        self._send(link)
-        return max(0.0, self._retry_at - self._clock()) if self._unsent else None
+        self._listen()
+        if any(lane.unsent for lane in self._lanes.values()) and self._clock() >= self._retry_at:
+            link = self._link or self._open()
+            if link is not None:
+                self._send_all(link)
+        return self._next_call()
 
-    def _listen(self) -> float | None:
-        """Tell of a broker that is silent; return when to look again."""
-        if not self._flights:
-            return None
-        silent = self._clock() - self._flights[0].sent
-        if silent < _SILENCE:
-            return _SILENCE - silent
-        self._trouble(TimeoutError(f"no acknowledgement for {silent:.0f} s"))
-        return _SILENCE
+    def _next_call(self) -> float | None:
+        now = self._clock()
+        times: list[float] = []
+        for lane in self._lanes.values():
+            if lane.unsent and lane.handed < self._max_flight:
+                due = lane.retry_at if self._link is not None else self._retry_at
+                times += [due] if due else []  # none while it is connecting: who connects wakes us
+            since = lane.unanswered_since
+            if since is not None:
+                times.append(since + self._silence if now < since + self._silence else now + self._silence)
+        return max(0.0, min(times) - now) if times else None
+
+    def _listen(self) -> None:
+        """Notice a broker that is silent, or silent about one topic."""
+        now = self._clock()
+        for lane in self._lanes.values():
+            since = lane.unanswered_since
+            if since is None or now < since + self._silence:
+                continue
+            error = TimeoutError(f"no acknowledgement for {now - since:.0f} s")
+            if self._answered > since:
+                self._stall(lane, error)
+            else:
+                self._trouble(error)
 
     def _settle(self) -> None:
         while self._results:
-            flight, link, error = self._results.popleft()
+            lane, flight, link, attempt, error = self._results.popleft()
             if flight.done:
                 continue
             if error is None:
-                self._done(flight, None)
-                self._pause = _FIRST_PAUSE
-                if self._troubled:
-                    self._troubled = False
-                    log.warning("the broker answers again: events are being delivered")
+                self._done(lane, flight, None)
+                self._acknowledged(lane)
             elif isinstance(error, TooLarge):
-                self._give_up(flight, error)
-            elif link == self._links and self._link is not None:
+                self._give_up(lane, flight, error)
+            elif link != self._links or self._link is None or attempt != lane.attempt:
+                continue  # of a try that was given up
+            elif isinstance(error, NoSuchTopic):
+                lane.rewind()
+                self._stall(lane, error)
+            else:
                 self._break(error)
-        while self._flights and self._flights[0].done:
-            self._flights.popleft()
 
-    def _done(self, flight: _Flight, cause: str | None) -> None:
-        flight.done = True
-        packed = flight.packed
-        self._bytes -= len(packed.value)
-        self._intake.settle(packed.n, packed.size, cause)
+    def _acknowledged(self, lane: Lane) -> None:
+        self._answered = self._clock()
+        self._pause = FIRST_PAUSE
+        if self._troubled:
+            self._troubled = False
+            log.warning("the broker answers again: events are being delivered")
+        if lane.clear():
+            log.warning("topic %r takes events again", self._topics.full(lane.topic))
 
-    def _give_up(self, flight: _Flight, error: Exception) -> None:
+    def _done(self, lane: Lane, flight: Flight, cause: str | None) -> None:
+        lane.finish(flight)
+        self._intake.settle(flight.packed.n, flight.packed.size, cause)
+
+    def _give_up(self, lane: Lane, flight: Flight, error: Exception) -> None:
         self._note(error)
         log.error("%d events dropped: %s", flight.packed.n, error)
-        self._done(flight, "too_large")
+        self._done(lane, flight, "too_large")
 
     def _note(self, error: Exception) -> None:
         self._intake.last_error = f"{type(error).__name__}: {error}"
 
     def _delay(self, error: Exception) -> None:
         self._retry_at = self._clock() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._trouble(error)
 
     def _trouble(self, error: Exception) -> None:
@@ -209,57 +235,71 @@ class Delivery:
             self._troubled = True
             log.warning("events wait: the broker does not take them: %s: %s", type(error).__name__, error)
 
+    def _stall(self, lane: Lane, error: Exception) -> None:
+        self._note(error)
+        if not lane.stalled:
+            name = self._topics.full(lane.topic)
+            log.warning("events of topic %r wait, others go on: %s: %s", name, type(error).__name__, error)
+        lane.stall(self._clock())
+
     def _break(self, error: Exception) -> None:
         """Give up the link and send anew, in order, all that it did not deliver."""
         link, self._link = self._link, None
         if link is not None:
             link.close(0.0)
         self._intake.reconnects += 1
-        self._unsent = deque(flight for flight in self._flights if not flight.done)
+        for lane in self._lanes.values():
+            lane.rewind()
+            lane.clear()
         self._delay(error)
 
     def _open(self) -> Link | None:
         try:
             self._link = self._connect()
+        except StillConnecting:
+            self._retry_at = 0.0
+            return None
         except Exception as error:  # noqa: BLE001 - whatever a client library raises means: not now
             self._delay(error)
             return None
         self._links += 1
         return self._link
 
-    def _send(self, link: Link) -> None:
-        stalled: set[str] = set()
-        rest: deque[_Flight] = deque()
-        while self._unsent:
-            flight = self._unsent.popleft()
+    def _send_all(self, link: Link) -> None:
+        now = self._clock()
+        for lane in tuple(self._lanes.values()):
+            if lane.unsent and now >= lane.retry_at and not self._send(lane, link):
+                return
+
+    def _send(self, lane: Lane, link: Link) -> bool:
+        """Send what a lane has; False when the link broke."""
+        topic = self._topics.full(lane.topic)
+        while lane.unsent and lane.handed < self._max_flight:
+            flight = lane.unsent[0]
             if flight.done:
+                lane.unsent.popleft()
                 continue
             packed = flight.packed
-            if packed.topic in stalled:
-                rest.append(flight)
-                continue
-            flight.link = self._links
-            flight.sent = self._clock()
+            lane.hand(flight, self._links, self._clock())
+            lane.unsent.popleft()
             try:
-                link.send(
-                    self._topics.full(packed.topic), packed.key, packed.value, packed.headers, self._callback(flight)
-                )
+                link.send(topic, packed.key, packed.value, packed.headers, self._callback(lane, flight))
             except TooLarge as error:
-                self._give_up(flight, error)
+                self._give_up(lane, flight, error)
             except NoSuchTopic as error:
-                stalled.add(packed.topic)
-                rest.append(flight)
-                self._delay(error)
+                lane.rewind()
+                self._stall(lane, error)
+                return True
             except Exception as error:  # noqa: BLE001 - a client library may raise anything
                 self._break(error)
-                return
-        self._unsent = rest
+                return False
+        return True
 
-    def _callback(self, flight: _Flight) -> Callable[[Exception | None], None]:
-        link = flight.link
+    def _callback(self, lane: Lane, flight: Flight) -> Callable[[Exception | None], None]:
+        link, attempt = flight.link, flight.attempt
 
         def done(error: Exception | None) -> None:
-            self._results.append((flight, link, error))
+            self._results.append((lane, flight, link, attempt, error))
             self._wake()
 
         return done
@@ -270,11 +310,11 @@ class Delivery:
         if link is not None:
             link.close(timeout)
         self._settle()
-        for flight in self._flights:
-            if not flight.done:
-                self._done(flight, "closed")
-        self._flights.clear()
-        self._unsent.clear()
+        for lane in self._lanes.values():
+            for flight in tuple(lane.flights):
+                if not flight.done:
+                    self._done(lane, flight, "closed")
+        self._lanes.clear()
 
     def forget(self) -> None:
         """Let go of everything: this is a forked child."""

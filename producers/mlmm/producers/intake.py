@@ -91,13 +91,15 @@ class Intake:
         """Whether they could wait in an empty queue."""
         return n <= self.max_events and size <= self.max_bytes
 
-    def take_in(self, stack: Stack, n: int, size: int) -> None:
-        """Count ``n`` events that ``stack`` is about to hold. Call under the lock, with room, and wake afterwards."""
+    def take_in(self, n: int, size: int) -> None:
+        """Count ``n`` events that a stack is about to hold.
+
+        Call under the lock, with room; let the stack hold them and then, unless it waits already, put it into `dirty`:
+        in this order, since a signal handler between two steps may flush. Wake afterwards.
+        """
         self.accepted += n
         self.events += n
         self.bytes += size
-        if stack not in self.dirty:
-            self.dirty.append(stack)
 
     def turn_away(self, n: int, cause: str) -> None:
         """Count valid events that don't get in."""

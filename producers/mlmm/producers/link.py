@@ -16,6 +16,7 @@ from mlmm.runtime.settings import Settings
 __all__ = ["KafkaLink", "connector"]
 
 _DAY_MS = 86_400_000
+_FIRST_ASK_MS = 1000
 _forgotten: list[Any] = []
 """Producers of the parent process: collecting one would close it, which hangs in the child."""
 
@@ -44,12 +45,13 @@ class KafkaLink:
             batch_size=settings.emitter.batch_bytes,
             linger_ms=0,  # packing has lingered already
             compression_type=None if compression == "none" else compression,
-            max_block_ms=1000,
+            max_block_ms=_FIRST_ASK_MS,
             bootstrap_timeout_ms=2000,
             request_timeout_ms=10_000,
             reconnect_backoff_max_ms=1000,
             metrics_enabled=False,
         )
+        self._asked: set[str] = set()
         # We close it ourselves, within our own time: its handler at exit would wait again.
         with contextlib.suppress(AttributeError):
             self._producer._unregister_cleanup()  # noqa: SLF001 - held by a contract test
@@ -62,18 +64,27 @@ class KafkaLink:
         headers: list[tuple[str, bytes]],
         done: Callable[[Exception | None], None],
     ) -> None:
-        """Queue a record (16 to 85 µs)."""
+        """Queue a record (16 to 85 µs; a topic's first one waits for the broker to say where it lies)."""
         from kafka.errors import (  # noqa: PLC0415 - loaded with the producer
+            InvalidTopicError,
             KafkaTimeoutError,
             MessageSizeTooLargeError,
             RecordListTooLargeError,
+            TopicAuthorizationFailedError,
         )
 
         too_large = (MessageSizeTooLargeError, RecordListTooLargeError)
 
         def failed(error: Exception) -> None:
-            done(TooLarge(f"the broker refused {len(value)} bytes: {error}") if isinstance(error, too_large) else error)
+            if isinstance(error, too_large):
+                error = TooLarge(f"the broker refused {len(value)} bytes: {error}")
+            elif isinstance(error, (TopicAuthorizationFailedError, InvalidTopicError)):
+                error = NoSuchTopic(f"the broker refused topic {topic!r}: {type(error).__name__}: {error}")
+            done(error)
 
+        # Asked for once, the client asks on by itself: to wait again would hold up the other topics.
+        self._producer.config["max_block_ms"] = 0 if topic in self._asked else _FIRST_ASK_MS
+        self._asked.add(topic)
         try:
             future = self._producer.send(topic, value=value, key=key, headers=headers)
         except too_large as error:

@@ -96,11 +96,16 @@ class MemoryOutlet(Outlet):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        self.intake = _MemoryIntake(settings.emitter.max_events, settings.emitter.max_bytes, self._read_all)
         self.intake.asleep = False
         self._read: list[Event] = []
 
     def events(self) -> list[Event]:
         """Return all events so far."""
+        self._read_all()
+        return list(self._read)
+
+    def _read_all(self) -> None:
         from mlmm.events import decode_events, header  # noqa: PLC0415 - reading is for tests
 
         options = self.settings.emitter
@@ -114,7 +119,15 @@ class MemoryOutlet(Outlet):
                 type_, content = (header(packed.headers, name) or b"" for name in ("ce_type", "content-type"))
                 self._read += decode_events(type_.decode(), content.decode(), packed.value)
                 self.intake.settle(packed.n, packed.size, None)
-        return list(self._read)
+
+
+class _MemoryIntake(Intake):
+    """Has nobody who makes room by and by: who wants to wait for it makes it."""
+
+    def wait_for_room(self, n: int, size: int) -> bool:
+        with self.lock:
+            self.wake()
+            return super().wait_for_room(n, size)
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from mlmm.producers.modes import Mode, outlet_for
 from mlmm.producers.outcomes import FailureStack, LabelStack
 from mlmm.producers.predictions import PredictionStack
 from mlmm.producers.shapes import Call, ModelTraits, Shapes
-from mlmm.producers.watching import Predicting, watched
+from mlmm.producers.watching import UNSET, Predicting, watched
 from mlmm.runtime.settings import Settings
 
 __all__ = ["Monitor"]
@@ -193,6 +193,8 @@ class Monitor(Attached):
                     nan if value is None else value,
                     *numbers,
                 )
+                if said != said:  # noqa: PLR0124 - the fastest test for NaN
+                    raise TypeError  # noqa: TRY301 - the careful way refuses it by name
                 if not stack.add(prediction_id, row, texts, answer):
                     self._wait_or_drop(stack, prediction_id, row, texts, answer)
                 return prediction_id
@@ -342,10 +344,24 @@ class Monitor(Attached):
 
     # --- around a call ---------------------------------------------------------------------------------------------
 
-    def predict(self, features: Mapping[str, Any], prediction_id: str | None = None, **more: Any) -> Predicting:
+    def predict(
+        self,
+        features: Mapping[str, Any],
+        prediction_id: str | None = None,
+        *,
+        output: Any = UNSET,
+        score: float | Mapping[str, float] | None = None,
+        segments: Mapping[str, str] | None = None,
+        weight: float | None = None,
+        value: float | None = None,
+        version: str | None = None,
+        route: Literal["champion", "challenger", "shadow"] | None = None,
+        time: Time | None = None,
+    ) -> Predicting:
         """Time a block; log what it sets as ``output``, or its exception as a failure (and let that go on).
 
-        ``more`` are further keywords of `log_prediction`; all of them, and the id, may be set inside the block.
+        The keywords are those of `log_prediction` without ``latency``, which is measured; all of them, and the id, may
+        be set inside the block.
 
         Examples
         --------
@@ -353,7 +369,8 @@ class Monitor(Attached):
         >>> with monitor.predict({"amount": 3.0}, "order-2") as p:
         ...     p.output, p.score = 0, 0.2
         """
-        return Predicting(self, features, prediction_id, more)
+        given = (output, score, segments, weight, value, version, route, time)
+        return Predicting(self, features, prediction_id, *given)
 
     def watch(
         self,

@@ -3,8 +3,9 @@
 import struct
 from array import array
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from math import nan
+from typing import Any
 
 from mlmm.events import FailureBlock, FailureHead, LabelBlock, LabelHead
 from mlmm.producers.columns import by_shard, classes_of, ids_of, optional, shares
@@ -42,10 +43,9 @@ class LabelStack:
         self._begin()
 
     def _begin(self) -> None:
-        self._ids: list[str] = []
-        self._rows: list[bytes] = []
-        self._values: list[str | None] = []
-        self.size = 0
+        # Id, row and text of one label after the other: see PredictionStack.
+        self._cells: list[Any] = []
+        self._waiting = False
 
     def add(self, prediction_id: str, time: int, value: float | str, weight: float | None) -> bool:
         """Take a label; False when there is no room.
@@ -57,20 +57,24 @@ class LabelStack:
         """
         text = value if isinstance(value, str) else None
         row = _label_row(time, 0.0 if text is not None else value, nan if weight is None else weight)
-        return self.add_many([prediction_id], [row], [text])
+        size = _OVERHEAD + len(prediction_id) + (len(text) if text else 0)
+        return self._hold((prediction_id, row, text), 1, size)
 
     def add_many(self, ids: list[str], rows: list[bytes], texts: list[str | None]) -> bool:
         """Take labels, all or none; False when there is no room. ``texts`` has None where the value is a number."""
-        size = self.size_of(ids, texts)
+        cells = tuple(chain.from_iterable(zip(ids, rows, texts, strict=True)))
+        return self._hold(cells, len(ids), self.size_of(ids, texts))
+
+    def _hold(self, cells: tuple[Any, ...], n: int, size: int) -> bool:
         intake = self.intake
         with intake.lock:
-            if intake.closed or not intake.has_room(len(ids), size):
+            if intake.closed or not intake.has_room(n, size):
                 return False
-            intake.take_in(self, len(ids), size)
-            self.size += size
-            self._ids += ids
-            self._rows += rows
-            self._values += texts
+            intake.take_in(n, size)
+            self._cells.extend(cells)
+            if not self._waiting:
+                self._waiting = True
+                intake.dirty.append(self)
         if intake.asleep:
             intake.wake()
         return True
@@ -81,50 +85,44 @@ class LabelStack:
 
     def take(self) -> "_LabelBatch | None":
         """Hand over what was collected."""
-        if not self._ids:
-            self._begin()
-            return None
-        batch = _LabelBatch(self, self.size, self._ids, self._rows, self._values)
+        cells = self._cells
         self._begin()
-        return batch
+        return _LabelBatch(self, cells) if cells else None
 
 
 class _LabelBatch:
-    def __init__(
-        self, stack: LabelStack, size: int, ids: list[str], rows: list[bytes], values: list[str | None]
-    ) -> None:
-        self.n = len(ids)
-        self.size = size
+    def __init__(self, stack: LabelStack, cells: list[Any]) -> None:
+        self.n = len(cells) // 3
         self._stack = stack
-        self._ids = ids
-        self._rows = rows
-        self._values = values
+        self._cells = cells
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in the queue: the sum of what each call counted."""
+        return self._stack.size_of(self._cells[0::3], self._cells[2::3])
 
     def pack(self, batch_events: int, batch_bytes: int, source: str) -> Iterator[Packed]:
         """Make records, one a step."""
         model = self._stack.head.model
         for first, end, size in slices(self.n, self.size, batch_events, batch_bytes):
-            parts = list(by_shard(model, self._ids[first:end], self._stack.shards))
+            cells = self._cells[3 * first : 3 * end]
+            parts = list(by_shard(model, cells[0::3], self._stack.shards))
             for (key, places), share in zip(parts, shares(size, [len(places) for _, places in parts]), strict=True):
-                part = self._select([first + i for i in places])
+                part = _LabelBatch(self._stack, [cell for i in places for cell in cells[3 * i : 3 * i + 3]])
                 yield from pack_block(
                     part.block, 0, part.n, share, topic="serving", key=key, type_=_LABELS, source=source
                 )
 
-    def _select(self, places: list[int]) -> "_LabelBatch":
-        ids, rows, values = ([column[i] for i in places] for column in (self._ids, self._rows, self._values))
-        return _LabelBatch(self._stack, 0, ids, rows, values)  # type: ignore[arg-type]
-
     def block(self, first: int, end: int) -> LabelBlock:
         """Make a block of the events ``first`` to ``end``."""
-        cells = array("d")
-        cells.frombytes(b"".join(self._rows[first:end]))
-        time, value, weight = (cells[i::3].tobytes() for i in range(3))
-        ids, id_lengths = ids_of(self._ids[first:end])
-        texts = self._values[first:end]
+        cells = self._cells[3 * first : 3 * end]
+        rows, texts = array("d"), cells[2::3]
+        rows.frombytes(b"".join(cells[1::3]))
+        time, value, weight = (rows[i::3].tobytes() for i in range(3))
+        ids, id_lengths = ids_of(cells[0::3])
         classes: tuple[str | float, ...] = ()
         if any(text is not None for text in texts):
-            numbers = cells[1::3]
+            numbers = rows[1::3]
             value, classes = classes_of([n if text is None else text for text, n in zip(texts, numbers, strict=True)])
         return LabelBlock(
             head=self._stack.head,
@@ -161,7 +159,7 @@ class FailureStack:
 
     def _begin(self) -> None:
         self._rows: list[tuple[int, str, str, int, float]] = []
-        self.size = 0
+        self._waiting = False
 
     @staticmethod
     def size_of(kind: str, message: str) -> int:
@@ -171,33 +169,31 @@ class FailureStack:
     def add(self, time: int, kind: str, message: str, status: int | None, latency: float | None) -> bool:
         """Take a failure; False when there is no room."""
         size = self.size_of(kind, message)
+        row = (time, kind, message, -1 if status is None else status, nan if latency is None else latency)
         intake = self.intake
         with intake.lock:
             if intake.closed or not intake.has_room(1, size):
                 return False
-            intake.take_in(self, 1, size)
-            self.size += size
-            self._rows.append(
-                (time, kind, message, -1 if status is None else status, nan if latency is None else latency)
-            )
+            intake.take_in(1, size)
+            self._rows.append(row)
+            if not self._waiting:
+                self._waiting = True
+                intake.dirty.append(self)
         if intake.asleep:
             intake.wake()
         return True
 
     def take(self) -> "_FailureBatch | None":
         """Hand over what was collected."""
-        if not self._rows:
-            self._begin()
-            return None
-        batch = _FailureBatch(self, self.size, self._rows)
+        rows = self._rows
         self._begin()
-        return batch
+        return _FailureBatch(self, rows) if rows else None
 
 
 class _FailureBatch:
-    def __init__(self, stack: FailureStack, size: int, rows: list[tuple[int, str, str, int, float]]) -> None:
+    def __init__(self, stack: FailureStack, rows: list[tuple[int, str, str, int, float]]) -> None:
         self.n = len(rows)
-        self.size = size
+        self.size = sum(stack.size_of(kind, message) for _, kind, message, _, _ in rows)
         self._stack = stack
         self._rows = rows
 

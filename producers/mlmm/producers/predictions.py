@@ -1,12 +1,14 @@
 """Predictions on their way: captured as columns by the call, packed into blocks by the emitter's thread.
 
-A call costs one ``struct.pack`` (a row of float64: it copies, converts and type-checks in C) and two appends. Nothing
-that it leaves behind is tracked by the garbage collector.
+A call costs one ``struct.pack`` (a row of float64: it copies, converts and type-checks in C) and one ``extend``.
+Nothing that it leaves behind is tracked by the garbage collector.
 """
 
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -71,13 +73,13 @@ class PredictionStack:
     """
 
     __slots__ = (
-        "_columns",
-        "_ids",
-        "_rows",
+        "_cells",
+        "_waiting",
         "features_of",
         "fixed",
         "head",
         "intake",
+        "kept",
         "names",
         "pack",
         "pack_scores",
@@ -117,22 +119,29 @@ class PredictionStack:
         self.fixed = _OVERHEAD + 8 * (_FIXED + len(numbers)) + 8 * (len(texts) + len(shape.segments))
         if shape.classes:
             self.fixed += 33 + 8 * (1 + len(shape.classes))
+        has = (True, True, bool(texts), bool(shape.segments), self.worded, bool(shape.classes))
+        self.kept = tuple(place for place, there in enumerate(has) if there)
+        """Places in `Columns` of those that this shape has."""
         self._begin()
 
     def _begin(self) -> None:
-        self._columns = Columns([], [], [], [], [], [])
-        self._ids = self._columns.ids
-        self._rows = self._columns.rows
+        # Id, row and what else there is of one prediction after the other. A single ``extend`` takes one in: a signal
+        # handler or finaliser that logs, and may even flush, runs before or after it, never in the middle.
+        self._cells: list[Any] = []
+        self._waiting = False
 
     def add(
         self, prediction_id: str, row: bytes, texts: tuple[str | None, ...] = (), answer: str | None = None
     ) -> bool:
         """Take a simple prediction; False when there is no room. The hot path."""
         size = self.fixed + len(prediction_id)
+        cells: tuple[Any, ...] = (prediction_id, row)
         if texts:
             size += sum(map(len, filter(None, texts)))
+            cells += (texts,)
         if answer is not None:
             size += len(answer)
+            cells += (answer,)
         intake = self.intake
         with intake.lock:
             if intake.events >= intake.max_events or intake.bytes + size > intake.max_bytes or intake.closed:
@@ -140,15 +149,10 @@ class PredictionStack:
             intake.accepted += 1
             intake.events += 1
             intake.bytes += size
-            rows = self._rows
-            if not rows:
+            self._cells.extend(cells)
+            if not self._waiting:
+                self._waiting = True
                 intake.dirty.append(self)
-            rows.append(row)
-            self._ids.append(prediction_id)
-            if texts:
-                self._columns.texts.append(texts)
-            if answer is not None:
-                self._columns.answers.append(answer)
         if intake.asleep:
             intake.wake()
         return True
@@ -156,13 +160,16 @@ class PredictionStack:
     def add_many(self, new: Columns) -> bool:
         """Take predictions, all or none; False when there is no room."""
         n, size = len(new.ids), self.size_of(new)
+        cells = tuple(chain.from_iterable(zip(*(new[place] for place in self.kept), strict=True)))
         intake = self.intake
         with intake.lock:
             if intake.closed or not intake.has_room(n, size):
                 return False
-            intake.take_in(self, n, size)
-            for mine, theirs in zip(self._columns, new, strict=True):
-                mine += theirs  # type: ignore[operator]  # noqa: PLW2901 - a list of the same kind, extended in place
+            intake.take_in(n, size)
+            self._cells.extend(cells)
+            if not self._waiting:
+                self._waiting = True
+                intake.dirty.append(self)
         if intake.asleep:
             intake.wake()
         return True
@@ -175,12 +182,17 @@ class PredictionStack:
 
     def take(self) -> "PredictionBatch | None":
         """Hand over what was collected."""
-        if not self._ids:
-            self._begin()
-            return None
-        batch = PredictionBatch(self, self._columns)
+        cells = self._cells
         self._begin()
-        return batch
+        return PredictionBatch(self, cells) if cells else None
+
+    def columns_of(self, cells: list[Any]) -> Columns:
+        """Return what `add` and `add_many` took, column by column."""
+        width = len(self.kept)
+        columns: list[list[Any]] = [[]] * len(Columns._fields)
+        for at, place in enumerate(self.kept):
+            columns[place] = cells[at::width]
+        return Columns(*columns)
 
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -195,10 +207,16 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
 class PredictionBatch:
     """What a `PredictionStack` handed over: columns of Python objects, made into blocks slice by slice."""
 
-    def __init__(self, stack: PredictionStack, columns: Columns) -> None:
-        self.n = len(columns.ids)
+    def __init__(self, stack: PredictionStack, cells: list[Any]) -> None:
+        self.n = len(cells) // len(stack.kept)
         self._stack = stack
-        self._columns = columns
+        self._cells = cells
+
+    @cached_property
+    def _columns(self) -> Columns:
+        """Made where it is first used, by the emitter's thread, that is: `take` holds the callers' lock."""
+        columns, self._cells = self._stack.columns_of(self._cells), []
+        return columns
 
     @property
     def size(self) -> int:
@@ -217,15 +235,19 @@ class PredictionBatch:
             parts = list(by_shard(model, self._columns.ids[first:end], stack.shards))
             for (key, places), share in zip(parts, shares(size, [len(places) for _, places in parts]), strict=True):
                 part = self._select([first + i for i in places])
-                yield from pack_block(part.block, 0, part.n, share, topic="serving", key=key, type_=TYPE, source=source)
+                make = partial(self._block, part)
+                yield from pack_block(make, 0, len(places), share, topic="serving", key=key, type_=TYPE, source=source)
 
-    def _select(self, places: list[int]) -> "PredictionBatch":
+    def _select(self, places: list[int]) -> Columns:
         columns: list[list[Any]] = [[column[i] for i in places] if column else [] for column in self._columns]
-        return PredictionBatch(self._stack, Columns(*columns))
+        return Columns(*columns)
 
     def block(self, first: int, end: int) -> PredictionBlock:
         """Make a block of the events ``first`` to ``end``."""
-        columns = Columns(*(column[first:end] for column in self._columns))  # type: ignore[arg-type]  # kinds are kept
+        return self._block(self._columns, first, end)
+
+    def _block(self, of: Columns, first: int, end: int) -> PredictionBlock:
+        columns = Columns(*(column[first:end] for column in of))  # type: ignore[arg-type]  # kinds are kept
         stack, shape = self._stack, self._stack.shape
         rows = columns.rows
         n = len(rows)

@@ -48,7 +48,7 @@ class RunStack:
 
     def _begin(self) -> None:
         self._said: list[Said | tuple[Event, int]] = []
-        self.size = 0
+        self._waiting = False
 
     def say(self, event: Event, size: int = 0) -> None:
         """Take an event other than metrics.
@@ -65,9 +65,8 @@ class RunStack:
             if isinstance(event, Heartbeat) and not intake.has_room(1, size):
                 intake.turn_away(1, "queue_full")
                 return
-            intake.take_in(self, 1, size)
-            self.size += size
-            self._said.append((event, size))
+            intake.take_in(1, size)
+            self._hold((event, size))
         if intake.asleep:
             intake.wake()
 
@@ -78,12 +77,17 @@ class RunStack:
         with intake.lock:
             if intake.closed or not intake.has_room(1, size):
                 return False
-            intake.take_in(self, 1, size)
-            self.size += size
-            self._said.append(said)
+            intake.take_in(1, size)
+            self._hold(said)
         if intake.asleep:
             intake.wake()
         return True
+
+    def _hold(self, said: Said | tuple[Event, int]) -> None:
+        self._said.append(said)
+        if not self._waiting:
+            self._waiting = True
+            self.intake.dirty.append(self)
 
     @staticmethod
     def size_of(said: Said) -> int:
@@ -92,22 +96,23 @@ class RunStack:
 
     def take(self) -> "RunBatch | None":
         """Hand over what was collected."""
-        if not self._said:
-            self._begin()
-            return None
-        batch = RunBatch(self, self.size, self._said)
+        said = self._said
         self._begin()
-        return batch
+        return RunBatch(self, said) if said else None
 
 
 class RunBatch:
     """What a `RunStack` handed over."""
 
-    def __init__(self, stack: RunStack, size: int, said: list[Said | tuple[Event, int]]) -> None:
+    def __init__(self, stack: RunStack, said: list[Said | tuple[Event, int]]) -> None:
         self.n = len(said)
-        self.size = size
         self._stack = stack
         self._said = said
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take in the queue: the sum of what each call counted."""
+        return sum(RunStack.size_of(each) if isinstance(each, Said) else each[1] for each in self._said)
 
     def pack(self, batch_events: int, batch_bytes: int, source: str) -> Iterator[Packed]:
         """Make records, one a step, in order."""

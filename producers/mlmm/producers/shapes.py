@@ -175,6 +175,8 @@ class Shapes:
                 row = stack.pack(*fixed, *[nan if value is None else value for value in numbers])
             except struct.error:
                 return None
+        if fixed[1] != fixed[1]:  # NaN
+            return None
         try:
             scores = stack.pack_scores(*call.score.values()) if stack.shape.classes else b""
         except struct.error:

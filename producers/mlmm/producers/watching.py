@@ -12,7 +12,7 @@ from mlmm.producers.capture import refuse
 if TYPE_CHECKING:
     from mlmm.producers.monitor import Monitor
 
-__all__ = ["Predicting", "watched"]
+__all__ = ["UNSET", "Predicting", "watched"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,7 +23,8 @@ class _Unset:
         return "nothing"
 
 
-_UNSET = _Unset()
+UNSET: Any = _Unset()
+"""No answer yet."""
 
 
 class Predicting:
@@ -32,30 +33,38 @@ class Predicting:
     Attributes
     ----------
     output : number, string or bool
-        To be set inside the block.
+        To be set inside the block, unless it was given.
     prediction_id : str or None
         May be set; after the block, the id that was logged.
     score, segments, weight, value, version, route, time
         As in `Monitor.log_prediction`.
     """
 
-    def __init__(
-        self, monitor: "Monitor", features: Mapping[str, Any], prediction_id: str | None, more: Mapping[str, Any]
+    def __init__(  # noqa: PLR0917 - Monitor.predict alone calls it
+        self,
+        monitor: "Monitor",
+        features: Mapping[str, Any],
+        prediction_id: str | None,
+        output: Any,
+        score: Any,
+        segments: Any,
+        weight: Any,
+        value: Any,
+        version: Any,
+        route: Any,
+        time: Any,
     ) -> None:
         self._monitor = monitor
         self.features = features
         self.prediction_id = prediction_id
-        self.output: Any = _UNSET
-        self.score: Any = more.get("score")
-        self.segments: Any = more.get("segments")
-        self.weight: Any = more.get("weight")
-        self.value: Any = more.get("value")
-        self.version: Any = more.get("version")
-        self.route: Any = more.get("route")
-        self.time: Any = more.get("time")
-        unknown = set(more) - vars(self).keys()
-        if unknown:
-            raise TypeError(f"predict() got unexpected keywords: {', '.join(sorted(unknown))}")
+        self.output = output
+        self.score = score
+        self.segments = segments
+        self.weight = weight
+        self.value = value
+        self.version = version
+        self.route = route
+        self.time = time
         self._started = 0.0
 
     def __enter__(self) -> Self:
@@ -69,8 +78,8 @@ class Predicting:
         if isinstance(error, Exception):
             self._monitor.log_failure(error, latency=latency, version=self.version, time=self.time)
         elif error is None:
-            if self.output is _UNSET:
-                self._monitor._refused(refuse("output", _UNSET, "output to be set inside the block"))  # noqa: SLF001 - one room
+            if self.output is UNSET:
+                self._monitor._refused(refuse("output", UNSET, "output to be set inside the block"))  # noqa: SLF001 - one room
                 return
             self.prediction_id = self._monitor.log_prediction(
                 self.prediction_id,
