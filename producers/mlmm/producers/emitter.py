@@ -30,6 +30,9 @@ _BREATH = 0.0002
 not after the interpreter's switch interval of 5 ms."""
 
 
+_ENDING = 5.0
+"""Longest seconds that closing without a limit waits for the thread once all is delivered."""
+
 _living: "weakref.WeakSet[Emitter]" = weakref.WeakSet()
 
 
@@ -91,13 +94,19 @@ class Emitter:
         bool
             False when some were not delivered: they still wait, or were dropped since the last call.
         """
+        delivered = self._delivered_from_now()
+        return self._without_loss(self.intake.wait(delivered, timeout))
+
+    def _delivered_from_now(self) -> Callable[[], bool]:
+        """Let all that waits go at once; return what says when it is delivered."""
         with self.intake.lock:
             wanted = self._turn + 1
-            pending = self.intake.events > 0
-        if pending:
-            self._urgent.set()
-            self._rouse()
-        delivered = not pending or self.intake.wait(lambda: self._complete >= wanted, timeout)
+            if not self.intake.events:
+                return lambda: True
+        self.hurry()
+        return lambda: self._complete >= wanted
+
+    def _without_loss(self, delivered: bool) -> bool:
         with self.intake.lock:
             lost, self._lost = self._lost, sum(self.intake.dropped.values())
             return delivered and lost == self._lost
@@ -118,26 +127,32 @@ class Emitter:
         deadline = None if timeout is None else monotonic() + timeout
         self.intake.close()
         delivered = self.flush(timeout)
+        thread = self._end_thread()
+        if thread is not None:
+            thread.join(_time_to_end(deadline))
+        return delivered
+
+    def _end_thread(self) -> threading.Thread | None:
         self._stop = True
         self._urgent.set()
         self._event.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            # The thread may sit in a call of the client library; it is a daemon, so nobody waits for it for long.
-            thread.join(None if deadline is None else max(0.1, deadline - monotonic()))
-        return delivered
+        return None if self._thread is threading.current_thread() else self._thread
 
     async def aflush(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as flush
         """Do what `flush` does without blocking the event loop."""
-        import asyncio  # noqa: PLC0415 - 60 ms that only asyncio's own users pay, and have paid
-
-        return await asyncio.to_thread(self.flush, timeout)
+        return self._without_loss(await self.intake.wait_async(self._delivered_from_now(), timeout))
 
     async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as close
         """Do what `close` does without blocking the event loop."""
-        import asyncio  # noqa: PLC0415 - see aflush
+        import asyncio  # noqa: PLC0415 - see Intake.wait_async
 
-        return await asyncio.to_thread(self.close, timeout)
+        deadline = None if timeout is None else monotonic() + timeout
+        self.intake.close()
+        delivered = await self.aflush(timeout)
+        thread = self._end_thread()
+        if thread is not None:
+            await asyncio.to_thread(thread.join, _time_to_end(deadline))
+        return delivered
 
     def stats(self) -> Stats:
         """Counts since the process began (or was forked)."""
@@ -237,6 +252,11 @@ class Emitter:
             self.intake.settle(packed.n, packed.size, "closed")
         for batch in self.intake.take():
             self.intake.settle(batch.n, batch.size, "closed")
+
+
+def _time_to_end(deadline: float | None) -> float:
+    """Seconds to wait for the thread, which may sit in a call of the client library. It is a daemon: it may be left."""
+    return _ENDING if deadline is None else max(0.1, deadline - monotonic())
 
 
 def _deliver_at_end_of(emitter: Emitter) -> None:
