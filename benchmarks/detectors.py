@@ -13,6 +13,7 @@ import numpy.typing as npt
 from river import drift
 
 from benchmarks.report import Figure, show
+from mlmm import detectors
 from mlmm.detectors import ADWIN, ADWINBank, PageHinkley, PageHinkleyBank
 
 EVENTS, SERIES = 32, 100
@@ -73,6 +74,27 @@ def measure() -> list[Figure]:
             )
             for label, took in best.items()
         ]
+    return figures + others(matrices)
+
+
+def others(matrices: npt.NDArray[np.float64]) -> list[Figure]:
+    """Banks of the other kinds, beside river's detector where it has one."""
+    errors = (matrices > 0.84).astype(float)  # one in five
+    flat = errors.reshape(-1)[:SINGLE].tolist()
+    figures = []
+    for name in ("CUSUM", "EWMA", "Shewhart", "DDM", "EDDM", "HDDMA", "HDDMW", "FHDDM", "STEPD"):
+        bank = getattr(detectors, f"{name}Bank")(SERIES)
+        values = errors if getattr(detectors, name).errors_only else matrices
+        peer = getattr(drift.binary, name, None)
+        theirs = peer() if peer else None
+        ours = beside = np.inf
+        for turn in range(ROUNDS + 1):
+            took = nanoseconds(lambda b=bank, v=values: call_by_call(b, v), values.size)
+            if turn:
+                ours = min(ours, took)
+                beside = min(beside, nanoseconds(lambda d=theirs: one_by_one(d, flat), SINGLE) if theirs else np.inf)
+        ratio = (f"river {name}, {beside:,.0f} ns", beside / ours) if theirs else ()
+        figures.append(Figure(f"{name} bank, {EVENTS} x {SERIES} a call", ours, "ns/value", *ratio))
     return figures
 
 

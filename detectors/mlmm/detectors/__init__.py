@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     )
     from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
     from .compiled import kernel
+    from .cusum import CUSUM, CUSUMBank
+    from .ddm import DDM, DDMBank
     from .detector import Detector
+    from .eddm import EDDM, EDDMBank
+    from .ewma import EWMA, EWMABank
+    from .fhddm import FHDDM, FHDDMBank
+    from .hddm import HDDMA, HDDMW, HDDMABank, HDDMWBank
+    from .kswin import KSWIN
     from .packing import get_f64, get_u32, put_f64, put_u32
     from .page_hinkley import PageHinkley
     from .page_hinkley_bank import PageHinkleyBank
@@ -44,21 +51,42 @@ if TYPE_CHECKING:
         page_hinkley_unpack,
     )
     from .registry import detector_names, find_detector
+    from .shewhart import Shewhart, ShewhartBank
+    from .stepd import STEPD, STEPDBank
     from .values import LARGEST, usable
 
 __all__ = [
     "ADWIN",
     "ADWIN_LEVELS",
     "BOTH",
+    "CUSUM",
+    "DDM",
     "DOWN",
+    "EDDM",
+    "EWMA",
+    "FHDDM",
+    "HDDMA",
+    "HDDMW",
+    "KSWIN",
     "LARGEST",
+    "STEPD",
     "UP",
     "ADWINBank",
     "AdwinArrays",
+    "CUSUMBank",
+    "DDMBank",
     "Detector",
+    "EDDMBank",
+    "EWMABank",
+    "FHDDMBank",
+    "HDDMABank",
+    "HDDMWBank",
     "PageHinkley",
     "PageHinkleyArrays",
     "PageHinkleyBank",
+    "STEPDBank",
+    "Shewhart",
+    "ShewhartBank",
     "adwin_arrays",
     "adwin_estimation",
     "adwin_grow",
@@ -91,6 +119,25 @@ __all__ = [
 ]
 
 _HOME = {
+    "CUSUM": "cusum",
+    "CUSUMBank": "cusum",
+    "EWMA": "ewma",
+    "EWMABank": "ewma",
+    "Shewhart": "shewhart",
+    "ShewhartBank": "shewhart",
+    "DDM": "ddm",
+    "DDMBank": "ddm",
+    "EDDM": "eddm",
+    "EDDMBank": "eddm",
+    "HDDMA": "hddm",
+    "HDDMABank": "hddm",
+    "HDDMW": "hddm",
+    "HDDMWBank": "hddm",
+    "FHDDM": "fhddm",
+    "FHDDMBank": "fhddm",
+    "STEPD": "stepd",
+    "STEPDBank": "stepd",
+    "KSWIN": "kswin",
     "ADWIN": "adwin",
     "ADWINBank": "adwin_bank",
     "ADWIN_LEVELS": "adwin_kernels",

@@ -18,7 +18,20 @@ __all__ = ["GROUP", "detector_names", "find_detector"]
 GROUP = "mlmm.detectors"
 """The entry-point group."""
 
-_OURS = {"adwin": ("adwin", "ADWIN"), "page_hinkley": ("page_hinkley", "PageHinkley")}
+_OURS = {
+    "adwin": ("adwin", "ADWIN"),
+    "cusum": ("cusum", "CUSUM"),
+    "ddm": ("ddm", "DDM"),
+    "eddm": ("eddm", "EDDM"),
+    "ewma": ("ewma", "EWMA"),
+    "fhddm": ("fhddm", "FHDDM"),
+    "hddm_a": ("hddm", "HDDMA"),
+    "hddm_w": ("hddm", "HDDMW"),
+    "kswin": ("kswin", "KSWIN"),
+    "page_hinkley": ("page_hinkley", "PageHinkley"),
+    "shewhart": ("shewhart", "Shewhart"),
+    "stepd": ("stepd", "STEPD"),
+}
 _CONTRACT = (
     "drift_detected",
     "warning_detected",
