@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from mlmm.alerting.notifier import Delivery
 from mlmm.alerting.notifier.email import EmailNotifier
 from mlmm.runtime.settings import Secret, SmtpSettings
 from tests.alerting.mailbox import PASSWORD, USER, certificate, smtp_server
@@ -39,7 +40,7 @@ def send(sender, notification, recipients=TO):
 
 def test_one_mail_goes_to_all(notification):
     with smtp_server() as (box, port):
-        assert send(notifier(port), notification) == (TO, (), "")
+        assert send(notifier(port), notification) == Delivery(TO, (), "")
         assert box.envelopes == [TO]
         assert box.mails[0]["To"] == ", ".join(TO)
         assert box.mails[0]["Subject"].startswith("[firing] fraud: accuracy fell")
@@ -106,7 +107,7 @@ def test_what_can_be_delivered_is_and_each_refusal_is_told(notification):
 def test_a_refused_mail_is_tried_again_only_when_it_may_help(notification, answer, again):
     with smtp_server() as (box, port):
         box.data_answers = [answer]
-        assert send(notifier(port), notification) == ((), again, answer)
+        assert send(notifier(port), notification) == Delivery((), again, answer)
 
 
 @pytest.mark.parametrize(("answer", "again"), [("450 later", TO), ("550 no", ())])
@@ -119,11 +120,11 @@ def test_all_recipients_refused(notification, answer, again):
 def test_a_server_that_does_not_say_goodbye_has_the_mail(notification):
     with smtp_server() as (box, port):
         box.quit_answer = "421 too busy to say goodbye"
-        assert send(notifier(port), notification) == (TO, (), "")
+        assert send(notifier(port), notification) == Delivery(TO, (), "")
         assert box.envelopes == [TO]
 
 
 def test_a_refusal_for_good_stays_one_when_the_server_does_not_say_goodbye(notification):
     with smtp_server() as (box, port):
         box.data_answers, box.quit_answer = ["554 never"], "421 too busy to say goodbye"
-        assert send(notifier(port), notification) == ((), (), "554 never")
+        assert send(notifier(port), notification) == Delivery((), (), "554 never")

@@ -21,6 +21,7 @@ class Fake:
 
     def __init__(self, *answers: Delivery) -> None:
         self.recipients = TO
+        self.longest = 60.0
         self.answers = deque(answers)
         self.tries: list[tuple[str, ...]] = []
         self.rendered = 0
@@ -33,7 +34,7 @@ class Fake:
 
     def deliver(self, message, recipients):
         self.tries.append(recipients)
-        assert self.open.wait(20)
+        assert self.open.wait(60)
         return self.answers.popleft() if self.answers else Delivery(recipients, (), "")
 
 
@@ -51,11 +52,13 @@ class Way:
 
     def __init__(self, fake, **policy) -> None:
         self.done: set[str] = set()
+        self.notes = {}
         self.stages = stages_of(
             fake,
             Policy(**policy),
             owned=lambda place: place[1] == 1,
             done=self.done,
+            noted=self.notes.get,
             clock=lambda: 42,
             jitter=lambda: 0.0,
         )
@@ -103,6 +106,48 @@ def test_only_those_who_lack_it_are_tried_again():
     assert ended.outcome.error == ""
 
 
+def test_who_has_it_is_noted_so_that_another_worker_tells_only_the_others():
+    """A worker that goes on where one ended: the 40 minutes of tries must not tell those again who have it."""
+    first = Way(Fake(Delivery(TO[:1], TO[1:], "two: 450 later"))).walk(job())
+    assert isinstance(first, Again)
+    assert (first.outcome.state, first.outcome.delivered_to, first.outcome.attempts) == ("retrying", TO[:1], 1)
+    assert first.outcome.error == "two: 450 later"
+    fake = Fake()
+    way = Way(fake)
+    way.notes[first.outcome.notification_id] = first.outcome
+    ended = way.walk(job())
+    assert fake.tries == [TO[1:]]
+    assert (ended.outcome.state, ended.outcome.delivered_to, ended.outcome.attempts) == ("delivered", TO, 2)
+
+
+def test_tries_of_earlier_workers_count():
+    way, given = Way(Fake(AWAY, AWAY), attempts=3), job()
+    noted = way.walk(given)
+    way.notes[given.notification.notification_id] = msgspec.structs.replace(noted.outcome, attempts=2)
+    ended = way.walk(job())
+    assert (ended.outcome.state, ended.outcome.attempts) == ("failed", 3)
+
+
+def test_where_everyone_has_it_nobody_is_told_again():
+    fake = Fake(Delivery(TO[:1], TO[1:], "two: 450 later"))
+    way, given = Way(fake), job()
+    noted = way.walk(given)
+    way.notes[given.notification.notification_id] = msgspec.structs.replace(noted.outcome, delivered_to=TO)
+    assert way.walk(given).outcome.state == "delivered"
+    assert len(fake.tries) == 1
+
+
+def test_a_message_without_an_answer_is_sent_a_second_time_and_no_third():
+    unsure = Delivery((), TO, "no answer", unsure=True)
+    fake = Fake(AWAY, unsure, AWAY, unsure, unsure)
+    way, given = Way(fake), job()
+    while isinstance(ended := way.walk(given), Again):
+        pass
+    assert len(fake.tries) == 4
+    assert ended.outcome.state == "failed"
+    assert ended.outcome.error == "no answer; it may have arrived all the same"
+
+
 def test_a_recipient_that_is_refused_for_good_is_named_and_nobody_is_asked_again():
     ended = Way(Fake(Delivery(TO[:1], (), "two: 550 no such user"))).walk(job())
     assert ended.outcome.state == "failed"
@@ -136,7 +181,7 @@ class Rig:
     """A line whose clock stands still until it is moved."""
 
     def __init__(self, fake, limit: int = 10, **policy) -> None:
-        self.clock, self.written, self.done = Clock(), [], []
+        self.clock, self.written, self.noted, self.done = Clock(), [], [], []
         self.way = Way(fake, **policy)
         self.line = Line(
             "on_call",
@@ -150,7 +195,7 @@ class Rig:
         self.line.start()
 
     def _write(self, outcome):
-        self.written.append(outcome)
+        (self.noted if outcome.state == "retrying" else self.written).append(outcome)
         return self.accepts
 
     def move(self, seconds: float) -> None:
@@ -168,21 +213,22 @@ def rig():
 
     yield make
     for each in made:
-        assert each.line.stop(10)
+        assert each.line.stop(60)
 
 
 def test_a_retry_waits_without_keeping_others_waiting(rig):
     fake = Fake(AWAY)
     given = rig(fake)
     assert given.line.offer(job(0))
-    wait_until(lambda: len(fake.tries) == 1, timeout=10, what="the first try")
+    wait_until(lambda: len(fake.tries) == 1, timeout=60, what="the first try")
     assert given.line.offer(job(1))
-    wait_until(lambda: len(given.written) == 1, timeout=10, what="the second notification")
+    wait_until(lambda: len(given.written) == 1, timeout=60, what="the second notification")
     assert given.written[0].notification_id == note(1).notification_id
     given.move(2.0)
-    wait_until(lambda: len(given.written) == 2, timeout=10, what="the retry")
+    wait_until(lambda: len(given.written) == 2, timeout=60, what="the retry")
     assert given.written[1].attempts == 2
-    assert given.line.waiting == 0
+    assert [(each.attempts, each.error) for each in given.noted] == [(1, "connection refused")]
+    wait_until(lambda: given.line.waiting == 0, timeout=60, what="the end of the retry")
 
 
 def test_a_slow_notifier_delays_no_other(rig):
@@ -191,7 +237,7 @@ def test_a_slow_notifier_delays_no_other(rig):
     first, second = rig(slow), rig(quick)
     first.line.offer(job(0))
     second.line.offer(job(1))
-    wait_until(lambda: second.written, timeout=10, what="the quick one")
+    wait_until(lambda: second.written, timeout=60, what="the quick one")
     assert first.written == []
     slow.open.set()
 
@@ -202,7 +248,7 @@ def test_a_full_queue_takes_no_more(rig):
     given = rig(fake, limit=2)
     assert [given.line.offer(job(i)) for i in range(3)] == [True, True, False]
     fake.open.set()
-    wait_until(lambda: given.line.waiting == 0, timeout=10, what="room")
+    wait_until(lambda: given.line.waiting == 0, timeout=60, what="room")
     assert given.line.offer(job(2))
 
 
@@ -215,7 +261,7 @@ def test_a_notification_that_comes_twice_is_sent_once_and_both_records_are_done(
     given.line.offer(job())
     given.line.offer(twin)
     fake.open.set()
-    wait_until(lambda: len(given.done) == 2, timeout=10, what="both records")
+    wait_until(lambda: len(given.done) == 2, timeout=60, what="both records")
     assert len(fake.tries) == 1
     assert [place[2] for place in given.done] == [7, 8]
 
@@ -224,7 +270,7 @@ def test_an_offset_is_not_done_when_the_outcome_could_not_be_written(rig):
     given = rig(Fake())
     given.accepts = False
     given.line.offer(job())
-    wait_until(lambda: given.written and given.line.waiting == 0, timeout=10, what="the try")
+    wait_until(lambda: given.written and given.line.waiting == 0, timeout=60, what="the try")
     assert given.done == []
 
 
@@ -233,12 +279,12 @@ def test_a_notifier_that_breaks_fails_its_notification_and_goes_on(rig):
     fake.render = lambda notification: 1 / 0
     given = rig(fake)
     given.line.offer(job())
-    wait_until(lambda: given.written, timeout=10, what="the outcome")
+    wait_until(lambda: given.written, timeout=60, what="the outcome")
     assert given.written[0].state == "failed"
     assert given.written[0].error.startswith("ZeroDivisionError")
     fake.render = lambda notification: b""
     given.line.offer(job(1))
-    wait_until(lambda: len(given.written) == 2, timeout=10, what="the next")
+    wait_until(lambda: len(given.written) == 2, timeout=60, what="the next")
     assert given.written[1].state == "delivered"
 
 

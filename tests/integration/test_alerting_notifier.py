@@ -138,6 +138,7 @@ def test_a_slow_mail_server_delays_no_other_notifier(kafka, server):
 
     class Slow:
         recipients = TO
+        longest = 60.0
         answered = threading.Event()
 
         def render(self, notification):

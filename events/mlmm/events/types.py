@@ -329,11 +329,14 @@ class Notification(Event, frozen=True, kw_only=True):
 
 
 class NotificationOutcome(Event, frozen=True, kw_only=True):
-    """What became of a notification; compacted by id, so that nothing is sent again."""
+    """What became of a notification; compacted by id, so that nothing is sent again.
+
+    ``retrying`` is no end yet: it says who has it so far (``delivered_to``), so that whoever goes on tells only others.
+    """
 
     notification_id: str
     notifier: str
-    state: Literal["delivered", "failed"]
+    state: Literal["delivered", "failed", "retrying"]
     time: int
     attempts: int
     error: str = ""

@@ -20,6 +20,8 @@ class Delivery(NamedTuple):
     """Recipients for whom another try may help."""
     error: str
     """What went wrong, for people and without secrets; empty when nothing did."""
+    unsure: bool = False
+    """Whether those of ``again`` may have it all the same: the whole message was handed over, and no answer came."""
 
 
 class Notifier(Protocol):
@@ -27,6 +29,8 @@ class Notifier(Protocol):
 
     recipients: tuple[str, ...]
     """Whom it tells; each is told once."""
+    longest: float
+    """Seconds that one try takes at most, whatever the server does."""
 
     def render(self, notification: Notification) -> Message:
         """Give the notification its form."""

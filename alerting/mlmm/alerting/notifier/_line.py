@@ -55,6 +55,7 @@ class Line:
         self._order = count()
         self._open: dict[str, Job] = {}
         self._stopping = False
+        self._trying = False
         self._thread = threading.Thread(target=self._run, name=f"notifier {clean(name, 40)}", daemon=True)
 
     def start(self) -> None:
@@ -85,6 +86,8 @@ class Line:
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        if self._thread.ident is None:
+            return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -94,12 +97,19 @@ class Line:
         with self._changed:
             return len(self._open)
 
+    @property
+    def trying(self) -> bool:
+        """Whether a try is in hand whose end is not written down yet."""
+        with self._changed:
+            return self._trying
+
     def _next(self) -> Job | None:
         """Wait for the next job that is due; None to end."""
         with self._changed:
             while not self._stopping:
                 pause = self._queue[0][0] - self._clock() if self._queue else None
                 if pause is not None and pause <= 0:
+                    self._trying = True
                     return heapq.heappop(self._queue)[2]
                 self._changed.wait(pause)
             return None
@@ -107,12 +117,12 @@ class Line:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             ended = self._walk(job)
+            written = ended.outcome is None or self._write(ended.outcome)
             with self._changed:
+                self._trying = False
                 if isinstance(ended, Again):
                     heapq.heappush(self._queue, (self._clock() + ended.after, next(self._order), job))
                     continue
-            written = ended.outcome is None or self._write(ended.outcome)
-            with self._changed:
                 del self._open[job.notification.notification_id]
             if written:
                 self._finished(job.places)

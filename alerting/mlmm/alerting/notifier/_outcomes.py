@@ -1,4 +1,4 @@
-"""What was already delivered, or failed for good: read from the compacted topic, and written to it."""
+"""What was delivered, failed for good, or is still being tried: read from the compacted topic, and written to it."""
 
 import logging
 import threading
@@ -23,7 +23,7 @@ _CATCH_UP = 60.0
 
 
 class Outcomes:
-    """Ids of notifications that have an outcome.
+    """Ids of notifications that have an outcome, and what is noted of those that are being tried again.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Outcomes:
         self._settings = settings
         self._stop = stop_event
         self._topic = Topics(settings.topic_prefix).notification_outcomes
-        self._ids: dict[str, None] = {}
+        self._known: dict[str, NotificationOutcome | None] = {}
         self._lock = threading.Lock()
         self._reader = kafka_consumer(settings, auto_offset_reset="earliest", enable_auto_commit=False)
         self._producer = kafka_producer(settings, acks="all", linger_ms=0)
@@ -45,7 +45,12 @@ class Outcomes:
 
     def __contains__(self, notification_id: object) -> bool:
         with self._lock:
-            return notification_id in self._ids
+            return notification_id in self._known and self._known[str(notification_id)] is None
+
+    def noted(self, notification_id: str) -> NotificationOutcome | None:
+        """Return what is noted of a notification that is still being tried: who has it, how many tries there were."""
+        with self._lock:
+            return self._known.get(notification_id)
 
     def catch_up(self) -> None:
         """Read to the end of the topic: at start, and when partitions came from another worker.
@@ -75,7 +80,7 @@ class Outcomes:
                 raise ServiceUnavailable(
                     "Kafka", address, cause, remedy="See whether the broker is overloaded: mlmm doctor"
                 )
-        logger.info("outcomes read", extra={"count": len(self._ids)})
+        logger.info("outcomes read", extra={"count": len(self._known)})
 
     def _note(self, record: Any) -> None:
         if record.value is None:
@@ -84,15 +89,19 @@ class Outcomes:
         try:
             for outcome in decode_events(_TYPE, content, record.value):
                 if isinstance(outcome, NotificationOutcome):
-                    self._add(outcome.notification_id)
+                    self._add(outcome)
         except MalformedEvent as error:
             logger.warning("an outcome that can't be read", extra={"offset": record.offset, "error": str(error)})
 
-    def _add(self, notification_id: str) -> None:
+    def _add(self, outcome: NotificationOutcome) -> None:
+        """Keep the id alone of what ended, and a note of what is still being tried; an end is never taken back."""
         with self._lock:
-            self._ids[notification_id] = None
-            while len(self._ids) > _KEPT:
-                del self._ids[next(iter(self._ids))]
+            if outcome.state != "retrying":
+                self._known[outcome.notification_id] = None
+            elif self._known.get(outcome.notification_id, outcome) is not None:
+                self._known[outcome.notification_id] = outcome
+            while len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
 
     def write(self, outcome: NotificationOutcome) -> bool:
         """Write an outcome down; waits for a broker that is away, and gives up (False) only when the worker ends.
@@ -100,7 +109,7 @@ class Outcomes:
         Called by the notifiers' threads, after the message left: between the two lies the one moment in which a crash
         sends it again.
         """
-        self._add(outcome.notification_id)
+        self._add(outcome)
         return self._until_sent(lambda: self._send(outcome))
 
     def _send(self, outcome: NotificationOutcome) -> None:

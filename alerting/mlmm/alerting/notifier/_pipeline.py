@@ -1,16 +1,16 @@
-"""The way of one notification, as a list of stages: done already? → render → deliver, with retries.
+"""The way of one notification, as a list of stages: done already? → who has it? → render → deliver, with retries.
 
 Behaviour is added by adding a stage. A stage returns None to go on, or what the way ends with: a `Finish`, or `Again`.
 """
 
 import logging
 from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from mlmm.alerting._words import clean
-from mlmm.alerting.notifier._kinds import Message, Notifier
+from mlmm.alerting.notifier._kinds import Delivery, Message, Notifier
 from mlmm.events.types import Notification, NotificationOutcome
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Job",
     "Policy",
     "Render",
+    "Resume",
     "SkipDone",
     "SkipLost",
     "Stage",
@@ -45,6 +46,8 @@ class Job(msgspec.Struct, eq=False):
     attempts: int = 0
     refusals: tuple[str, ...] = ()
     """Why some recipients can never get it."""
+    unsure: int = 0
+    """Tries after which nobody knows whether it arrived."""
     message: Message | None = None
 
 
@@ -60,6 +63,8 @@ class Again(NamedTuple):
 
     after: float
     """Seconds from now."""
+    outcome: NotificationOutcome | None = None
+    """Who has it so far, and why others do not: noted, so that whoever goes on knows."""
 
 
 class Stage(Protocol):
@@ -76,6 +81,8 @@ class Policy(NamedTuple):
     """
 
     attempts: int = 8
+    unsure: int = 2
+    """Of these, tries that may end without an answer to the whole message: each may have sent it."""
     first: float = 2.0
     factor: float = 4.0
     longest: float = 900.0
@@ -117,6 +124,27 @@ class SkipDone:
     def run(self, job: Job) -> Finish | None:
         """Go on where nothing was written of it."""
         return Finish(None) if job.notification.notification_id in self._done else None
+
+
+class Resume:
+    """Goes on where others stopped: who has it is not told again, and their tries count.
+
+    Parameters
+    ----------
+    noted : callable
+        What was noted of a notification that is being tried again, if anything.
+    """
+
+    def __init__(self, noted: Callable[[str], NotificationOutcome | None]) -> None:
+        self._noted = noted
+
+    def run(self, job: Job) -> None:
+        """Take over what is noted; what this worker noted itself changes nothing."""
+        note = self._noted(job.notification.notification_id)
+        if note is not None:
+            job.attempts = max(job.attempts, note.attempts)
+            job.delivered += tuple(each for each in note.delivered_to if each not in job.delivered)
+            job.waiting = tuple(each for each in job.waiting if each not in job.delivered)
 
 
 class Render:
@@ -162,35 +190,42 @@ class Deliver:
 
     def run(self, job: Job) -> Finish | Again:
         """Deliver to those who don't have it yet."""
-        notification = job.notification
         job.attempts += 1
-        tried = self._notifier.deliver(job.message or b"", job.waiting)
+        tried = self._notifier.deliver(job.message or b"", job.waiting) if job.waiting else _NOBODY
         job.delivered += tried.delivered
+        job.unsure += tried.unsure
         lost = tuple(each for each in job.waiting if each not in tried.delivered and each not in tried.again)
         if lost:
             job.refusals += (tried.error,)
         job.waiting = tried.again
-        if job.waiting and job.attempts < self._policy.attempts:
+        error = "; ".join(dict.fromkeys(filter(None, (*job.refusals, tried.error))))
+        if job.waiting and job.attempts < self._policy.attempts and job.unsure < self._policy.unsure:
             pause = self._policy.pause(job.attempts, self._jitter())
             extra = {**_named(job), "pause": pause, "error": tried.error}
             logger.warning("notification not delivered yet", extra=extra)
-            return Again(pause)
-        error = "; ".join(dict.fromkeys(filter(None, (*job.refusals, tried.error))))
-        everyone = set(job.delivered) >= set(self._notifier.recipients)
-        outcome = NotificationOutcome(
-            notification_id=notification.notification_id,
-            notifier=notification.notifier,
-            state="delivered" if everyone else "failed",
+            return Again(pause, self._outcome(job, "retrying", error))
+        if set(job.delivered) >= set(self._notifier.recipients):
+            logger.info("notification delivered", extra=_named(job))
+            return Finish(self._outcome(job, "delivered", ""))
+        if job.unsure:
+            error = f"{error}; it may have arrived all the same"
+        logger.error("notification failed", extra={**_named(job), "error": error})
+        return Finish(self._outcome(job, "failed", error))
+
+    def _outcome(self, job: Job, state: Literal["delivered", "failed", "retrying"], error: str) -> NotificationOutcome:
+        return NotificationOutcome(
+            notification_id=job.notification.notification_id,
+            notifier=job.notification.notifier,
+            state=state,
             time=self._clock(),
             attempts=job.attempts,
-            error="" if everyone else clean(error, 500),
+            error=clean(error, 500),
             delivered_to=job.delivered,
         )
-        if everyone:
-            logger.info("notification delivered", extra=_named(job))
-        else:
-            logger.error("notification failed", extra={**_named(job), "error": error})
-        return Finish(outcome)
+
+
+_NOBODY = Delivery((), (), "")
+"""A try where everyone has it already."""
 
 
 def _named(job: Job) -> dict[str, object]:
@@ -210,12 +245,13 @@ def stages_of(
     *,
     owned: Callable[[Place], bool],
     done: Container[str],
+    noted: Callable[[str], NotificationOutcome | None],
     clock: Callable[[], int],
     jitter: Callable[[], float],
 ) -> list[Stage]:
     """Return the way of a notifier's notifications."""
     deliver = Deliver(notifier, policy, clock=clock, jitter=jitter)
-    return [SkipLost(owned), SkipDone(done), Render(notifier), deliver]
+    return [SkipLost(owned), SkipDone(done), Resume(noted), Render(notifier), deliver]
 
 
 def walk(stages: Sequence[Stage], job: Job) -> Finish | Again:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlmm.alerting._words import MICROSECONDS, clean
+from mlmm.alerting.notifier._group import Group
 from mlmm.alerting.notifier._kinds import Notifier, make
 from mlmm.alerting.notifier._line import Line
 from mlmm.alerting.notifier._offsets import Offsets
@@ -16,7 +17,7 @@ from mlmm.alerting.notifier._outcomes import Outcomes
 from mlmm.alerting.notifier._pipeline import Job, Policy, stages_of
 from mlmm.events import JSON, MalformedEvent, Topics, decode_events, header
 from mlmm.events.types import Notification, NotificationOutcome
-from mlmm.runtime.connections import kafka_consumer, kafka_errors
+from mlmm.runtime.connections import kafka_errors
 from mlmm.runtime.errors import ServiceUnavailable
 from mlmm.runtime.settings import Settings
 
@@ -24,7 +25,6 @@ __all__ = ["run_notifier"]
 
 logger = logging.getLogger(__name__)
 
-_POLL = 100
 _TYPE = "mlmm.notification.v1"
 
 
@@ -76,13 +76,8 @@ class _Worker:
         policy = Policy(attempts=settings.smtp.attempts)
         self._notifiers = notifiers
         self._lines = {name: self._line(name, notifier, policy) for name, notifier in notifiers.items()}
-        self._consumer = kafka_consumer(
-            settings,
-            group_id=f"{settings.deployment}-notifier",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            max_poll_records=_POLL,
-        )
+        self._stop_by: float | None = None
+        self._group: Group | None = None
 
     def _line(self, name: str, notifier: Notifier, policy: Policy) -> Line:
         stages = stages_of(
@@ -90,6 +85,7 @@ class _Worker:
             policy,
             owned=self._offsets.owned,
             done=self._outcomes,
+            noted=self._outcomes.noted,
             clock=lambda: time.time_ns() // 1000,
             jitter=random.random,
         )
@@ -107,21 +103,27 @@ class _Worker:
         with kafka_errors(self._settings.kafka):
             self._outcomes.catch_up()
             self._behind = False
-            self._follow()
+            self._group = Group(
+                self._settings,
+                self._topic,
+                assigned=self.assigned,
+                revoked=self.revoked,
+                busy=self._busy,
+                longest=max((each.longest for each in self._notifiers.values()), default=0.0),
+            )
+            self._follow(self._group)
 
-    def _follow(self) -> None:
-        self._consumer.subscribe([self._topic], listener=_listener(self))
+    def _follow(self, group: Group) -> None:
         for line in self._lines.values():
             line.start()
         logger.info("notifier starts", extra={"topic": self._topic, "notifiers": sorted(map(clean, self._lines))})
         while not self._stop.is_set():
-            polled = self._consumer.poll(timeout_ms=200)
-            for partition, records in polled.items():
+            for partition, records in group.poll().items():
                 self._held.setdefault(partition, deque()).extend(records)
             if self._behind:
                 self._catch_up()
             if not self._behind:
-                self._hand_out()
+                self._hand_out(group)
             self._commit()
 
     def _catch_up(self) -> None:
@@ -136,13 +138,24 @@ class _Worker:
             self._behind = False
 
     def close(self) -> bool:
-        deadline = time.monotonic() + self._settings.smtp.timeout + 5
-        in_time = [line.stop(max(deadline - time.monotonic(), 0.1)) for line in self._lines.values()]
+        in_time = [line.stop(max(self._ending() - time.monotonic(), 0.1)) for line in self._lines.values()]
         self._commit()
-        self._consumer.close()
+        if self._group is not None:
+            self._group.close()
         self._outcomes.close()
         logger.info("notifier ended", extra={"waiting": sum(line.waiting for line in self._lines.values())})
         return all(in_time)
+
+    def _busy(self) -> bool:
+        """Whether a try is in hand that is worth waiting for."""
+        overdue = self._stop.is_set() and time.monotonic() > self._ending()
+        return not overdue and any(line.trying for line in self._lines.values())
+
+    def _ending(self) -> float:
+        """Until when a worker that was told to end waits for the tries in hand."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._settings.smtp.timeout + 5
+        return self._stop_by
 
     def assigned(self, partitions: Sequence[Any]) -> None:
         """Begin with partitions, once what others noted of them is read (which is too long a work for a callback)."""
@@ -150,25 +163,19 @@ class _Worker:
         self._behind = True
 
     def revoked(self, partitions: Sequence[Any]) -> None:
-        """Commit what is done and let the rest go."""
-        self._commit()
+        """Let partitions go: no further try begins. What is done has its outcome, whether it is committed or not."""
         for partition in partitions:
             self._held.pop(partition, None)
         self._offsets.revoke(partition.partition for partition in partitions)
 
-    def _hand_out(self) -> None:
+    def _hand_out(self, group: Group) -> None:
         """Give each held record to its line; a full line pauses the partition until it has room."""
         for partition, records in self._held.items():
             while records and self._hand(records[0]):
                 records.popleft()
-            paused = partition in self._consumer.paused()
-            if records and not paused:
-                self._consumer.pause(partition)
-                logger.warning(
-                    "a notifier's queue is full: its partition waits", extra={"partition": partition.partition}
-                )
-            elif paused and not records:
-                self._consumer.resume(partition)
+            if group.hold(partition, held=bool(records)) and records:
+                extra = {"partition": partition.partition}
+                logger.warning("a notifier's queue is full: its partition waits", extra=extra)
 
     def _hand(self, record: Any) -> bool:
         place = self._offsets.take(record.partition, record.offset)
@@ -209,33 +216,14 @@ class _Worker:
         return True
 
     def _commit(self) -> None:
-        from kafka import OffsetAndMetadata, TopicPartition  # noqa: PLC0415 - imported when used
-        from kafka.errors import KafkaError  # noqa: PLC0415
+        from kafka.errors import KafkaError  # noqa: PLC0415 - imported when used
 
         offsets = self._offsets.committable()
-        if not offsets:
+        if not offsets or self._group is None:
             return
         try:
-            self._consumer.commit(
-                {
-                    TopicPartition(self._topic, number): OffsetAndMetadata(offset, "", -1)
-                    for number, offset in offsets.items()
-                }
-            )
+            self._group.commit(offsets)
         except KafkaError as error:  # the outcomes are what counts: a commit only spares reading again
             logger.warning("offsets not committed yet", extra={"error": str(error) or type(error).__name__})
         else:
             self._offsets.committed(offsets)
-
-
-def _listener(worker: _Worker) -> Any:
-    from kafka import ConsumerRebalanceListener  # noqa: PLC0415 - imported when used
-
-    class Listener(ConsumerRebalanceListener):
-        def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
-            worker.assigned(assigned)
-
-        def on_partitions_revoked(self, revoked: Sequence[Any]) -> None:
-            worker.revoked(revoked)
-
-    return Listener()

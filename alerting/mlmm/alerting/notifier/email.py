@@ -9,10 +9,16 @@ from collections.abc import Callable, Iterator
 from mlmm.alerting._words import clean
 from mlmm.alerting.notifier._kinds import Delivery, Message
 from mlmm.alerting.notifier._mail import compose
+from mlmm.alerting.notifier._session import Session, connect
 from mlmm.events.types import Notification
 from mlmm.runtime.settings import SmtpSettings
 
 __all__ = ["EmailNotifier"]
+
+_STEPS = 12
+"""Answers of a session besides one for each recipient: greeting, two hellos, TLS, logons, sender, data."""
+_OURS_TO_MEND = frozenset({530, 534, 535, 538})
+"""Refusals that speak of the logon or of TLS (RFC 4954), not of the mail."""
 
 
 class EmailNotifier:
@@ -37,6 +43,8 @@ class EmailNotifier:
     ) -> None:
         self.recipients = to
         self._smtp = smtp
+        self._whole = smtp.timeout * (_STEPS + len(to))
+        self.longest = smtp.timeout + self._whole + smtp.answer_timeout + smtp.timeout
         self._context = context
 
     def render(self, notification: Notification) -> Message:
@@ -51,27 +59,38 @@ class EmailNotifier:
         """
         try:
             with self._session() as server:
-                refused = server.sendmail(self._smtp.sender, recipients, message)
-        except smtplib.SMTPRecipientsRefused as error:
-            refused = error.recipients
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
-            reason = self._said(error.smtp_code, error.smtp_error)
-            return Delivery((), recipients if error.smtp_code < 500 else (), reason)
+                return self._handed_over(server, message, recipients)
         except (smtplib.SMTPException, OSError) as error:
             return Delivery((), recipients, self._masked(f"{type(error).__name__}: {error}"))
+
+    def _handed_over(self, server: Session, message: Message, recipients: tuple[str, ...]) -> Delivery:
+        try:
+            refused = server.sendmail(self._smtp.sender, recipients, message)
+        except smtplib.SMTPRecipientsRefused as error:  # nobody has it, not even those who were accepted
+            again = tuple(each for each in recipients if error.recipients.get(each, (450, b""))[0] < 500)
+            return Delivery((), again, self._refusals(error.recipients))
+        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+            wanted = error.smtp_code < 500 or error.smtp_code in _OURS_TO_MEND
+            reason = self._said(error.smtp_code, error.smtp_error)
+            return Delivery((), recipients if wanted else (), reason, server.unsure)
+        except (smtplib.SMTPException, OSError) as error:
+            reason = self._masked(f"{type(error).__name__}: {error}")
+            if server.unsure:
+                reason = f"the server did not say whether it took the message ({reason})"
+            return Delivery((), recipients, reason, server.unsure)
         except ValueError as error:  # an address that this server's protocol can't say
             return Delivery((), (), self._masked(f"{type(error).__name__}: {error}"))
-        return self._delivery(recipients, refused)
-
-    def _delivery(self, recipients: tuple[str, ...], refused: dict[str, tuple[int, bytes]]) -> Delivery:
         return Delivery(
             delivered=tuple(each for each in recipients if each not in refused),
             again=tuple(each for each, (code, _) in refused.items() if code < 500),
-            error="; ".join(f"{each}: {self._said(*said)}" for each, said in refused.items()),
+            error=self._refusals(refused),
         )
 
+    def _refusals(self, refused: dict[str, tuple[int, bytes]]) -> str:
+        return "; ".join(f"{each}: {self._said(*said)}" for each, said in refused.items())
+
     @contextlib.contextmanager
-    def _session(self) -> Iterator[smtplib.SMTP]:
+    def _session(self) -> Iterator[Session]:
         """A connection, closed afterwards: how a server says goodbye changes nothing of what it took or refused."""
         server = self._connected()
         try:
@@ -81,13 +100,16 @@ class EmailNotifier:
                 server.quit()
             server.close()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> Session:
         smtp = self._smtp
-        server: smtplib.SMTP
-        if smtp.ssl:
-            server = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=smtp.timeout, context=self._context())
-        else:
-            server = smtplib.SMTP(smtp.host, smtp.port, timeout=smtp.timeout)
+        server = connect(
+            smtp.host,
+            smtp.port,
+            step=smtp.timeout,
+            whole=self._whole,
+            answer=smtp.answer_timeout,
+            context=self._context() if smtp.ssl else None,
+        )
         try:
             if smtp.starttls:
                 server.starttls(context=self._context())

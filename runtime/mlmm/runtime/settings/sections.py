@@ -263,6 +263,8 @@ class SmtpSettings(Section, frozen=True, kw_only=True):
     """Address that messages come from."""
     timeout: Positive = 10.0
     """How long one step of the delivery may take."""
+    answer_timeout: Positive = 600.0
+    """How long to wait for the answer to a whole message: who gives up early sends it twice (RFC 5321: 10 minutes)."""
     attempts: Number = 8
     """Tries before a notification counts as failed."""
 
