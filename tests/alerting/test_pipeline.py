@@ -190,6 +190,7 @@ class Rig:
             finished=self.done.extend,
             limit=limit,
             clock=self.clock,
+            now=lambda: 42,
         )
         self.accepts = True
         self.line.start()
@@ -282,6 +283,7 @@ def test_a_notifier_that_breaks_fails_its_notification_and_goes_on(rig):
     wait_until(lambda: given.written, timeout=60, what="the outcome")
     assert given.written[0].state == "failed"
     assert given.written[0].error.startswith("ZeroDivisionError")
+    assert given.written[0].time == 42, "what the notification says of its time is not trusted"
     fake.render = lambda notification: b""
     given.line.offer(job(1))
     wait_until(lambda: len(given.written) == 2, timeout=60, what="the next")

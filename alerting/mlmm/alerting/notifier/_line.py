@@ -32,6 +32,8 @@ class Line:
         Jobs that may wait.
     clock : callable
         Seconds of a monotonic clock.
+    now : callable
+        Microseconds since the epoch, for outcomes.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Line:
         finished: Callable[[Sequence[Place]], None],
         limit: int,
         clock: Callable[[], float],
+        now: Callable[[], int],
     ) -> None:
         self.name = name
         self._stages = stages
@@ -50,6 +53,7 @@ class Line:
         self._finished = finished
         self._limit = limit
         self._clock = clock
+        self._now = now
         self._changed = threading.Condition()
         self._queue: list[tuple[float, int, Job]] = []
         self._order = count()
@@ -136,7 +140,7 @@ class Line:
                 notification_id=job.notification.notification_id,
                 notifier=job.notification.notifier,
                 state="failed",
-                time=job.notification.created,
+                time=self._now(),
                 attempts=job.attempts,
                 error=f"{type(error).__name__} while it was made (see the log)",
                 delivered_to=job.delivered,

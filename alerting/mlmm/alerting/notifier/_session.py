@@ -15,6 +15,8 @@ __all__ = ["Session", "connect"]
 
 _LIMIT = 1 << 16
 """Bytes of one answer."""
+_LEAST = 0.001
+"""Seconds: a socket takes none for "do not wait"."""
 
 
 class _Answers(io.RawIOBase):
@@ -33,13 +35,13 @@ class _Answers(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer did not come in time")
         if self._left <= 0:
             raise OSError("an answer without end")
-        self._sock.settimeout(left)
-        count = self._sock.recv_into(buffer)
+        try:
+            self._sock.settimeout(max(self._until - time.monotonic(), _LEAST))
+            count = self._sock.recv_into(buffer)
+        except TimeoutError:
+            raise TimeoutError("no answer in time") from None
         self._left -= count
         return count
 

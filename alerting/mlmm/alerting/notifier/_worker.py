@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlmm.alerting._words import MICROSECONDS, clean
+from mlmm.alerting._words import clean
 from mlmm.alerting.notifier._group import Group
 from mlmm.alerting.notifier._kinds import Notifier, make
 from mlmm.alerting.notifier._line import Line
@@ -64,6 +64,10 @@ def run_notifier(
     return 0 if in_time else 1
 
 
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
 class _Worker:
     def __init__(self, settings: Settings, notifiers: Mapping[str, Notifier], stop_event: threading.Event) -> None:
         self._settings = settings
@@ -86,7 +90,7 @@ class _Worker:
             owned=self._offsets.owned,
             done=self._outcomes,
             noted=self._outcomes.noted,
-            clock=lambda: time.time_ns() // 1000,
+            clock=_now,
             jitter=random.random,
         )
         known = self._settings.notifiers.get(name)
@@ -97,6 +101,7 @@ class _Worker:
             finished=self._offsets.done,
             limit=known.queue_limit if known else 1000,
             clock=time.monotonic,
+            now=_now,
         )
 
     def run(self) -> None:
@@ -207,7 +212,7 @@ class _Worker:
             notification_id=notification.notification_id,
             notifier=notification.notifier,
             state="failed",
-            time=time.time_ns() * MICROSECONDS // 1_000_000_000,
+            time=_now(),
             attempts=0,
             error=f"there is no [notifiers.{name}] in the settings any more",
         )

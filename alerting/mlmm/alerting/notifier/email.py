@@ -61,7 +61,7 @@ class EmailNotifier:
             with self._session() as server:
                 return self._handed_over(server, message, recipients)
         except (smtplib.SMTPException, OSError) as error:
-            return Delivery((), recipients, self._masked(f"{type(error).__name__}: {error}"))
+            return Delivery((), recipients, self._what(error))
 
     def _handed_over(self, server: Session, message: Message, recipients: tuple[str, ...]) -> Delivery:
         try:
@@ -71,15 +71,11 @@ class EmailNotifier:
             return Delivery((), again, self._refusals(error.recipients))
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             wanted = error.smtp_code < 500 or error.smtp_code in _OURS_TO_MEND
-            reason = self._said(error.smtp_code, error.smtp_error)
-            return Delivery((), recipients if wanted else (), reason, server.unsure)
+            return Delivery((), recipients if wanted else (), self._what(error, unsure=server.unsure), server.unsure)
         except (smtplib.SMTPException, OSError) as error:
-            reason = self._masked(f"{type(error).__name__}: {error}")
-            if server.unsure:
-                reason = f"the server did not say whether it took the message ({reason})"
-            return Delivery((), recipients, reason, server.unsure)
+            return Delivery((), recipients, self._what(error, unsure=server.unsure), server.unsure)
         except ValueError as error:  # an address that this server's protocol can't say
-            return Delivery((), (), self._masked(f"{type(error).__name__}: {error}"))
+            return Delivery((), (), self._what(error))
         return Delivery(
             delivered=tuple(each for each in recipients if each not in refused),
             again=tuple(each for each, (code, _) in refused.items() if code < 500),
@@ -119,6 +115,13 @@ class EmailNotifier:
             server.close()
             raise
         return server
+
+    def _what(self, error: Exception, *, unsure: bool = False) -> str:
+        if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code > 0:
+            reason = self._said(error.smtp_code, error.smtp_error)
+        else:
+            reason = self._masked(f"{type(error).__name__}: {error}")
+        return f"the server did not say whether it took the message ({reason})" if unsure else reason
 
     def _said(self, code: int, answer: bytes | str) -> str:
         text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
