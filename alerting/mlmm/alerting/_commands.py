@@ -13,7 +13,13 @@ __all__ = ["answer", "expire", "give", "overdue", "summary", "supersede"]
 _ANSWERS = 100
 """Runs whose answers to one command are remembered."""
 _REFUSED = ("rejected", "expired")
-_LAST = ("completed", "superseded", *_REFUSED)
+_FINAL = ("completed", *_REFUSED)
+_LAST = (*_FINAL, "superseded")
+_UNPROVEN = "unproven"
+"""State of an answer to something that was not shown to be ours: a note, never how the command stands."""
+_OR = " | "
+_REASONS = 3
+"""Different reasons that such a note holds."""
 
 
 def give(turn: Turn, name: str, watch: Watch, rule: Rule) -> None:
@@ -106,10 +112,12 @@ def answer(turn: Turn, said: CommandState) -> bool:
     if issued is None:
         return False
     by = said.run_id or said.target
+    if said.unproven:
+        return _note(turn, issued, by, said)
     known = issued.answers.get(by)
-    if known is not None and (known[0] == said.state or known[0] in _LAST[:1]):
+    if known is not None and (known[0] == said.state or known[0] == "completed"):
         return False
-    if known is None and len(issued.answers) >= _ANSWERS:
+    if (known is None or known[0] == _UNPROVEN) and not _make_room(issued, by):
         return False
     issued.answers[by] = (said.state, said.log_time, said.reason, said.checkpoint or "")
     issued.due = 0
@@ -127,13 +135,39 @@ def answer(turn: Turn, said: CommandState) -> bool:
     return True
 
 
+def _note(turn: Turn, issued: Issued, by: str, said: CommandState) -> bool:
+    """Take down that something under this id was refused as unproven: a forgery, or ours where a key is missing."""
+    state, at, reason, _ = issued.answers.get(by, (_UNPROVEN, said.log_time, "", ""))
+    if state != _UNPROVEN or (by not in issued.answers and len(issued.answers) >= _ANSWERS):
+        return False
+    reasons = reason.split(_OR) if reason else []
+    if said.reason in reasons or len(reasons) >= _REASONS:
+        return False
+    issued.answers[by] = (_UNPROVEN, at, _OR.join([*reasons, said.reason]), "")
+    _show(turn, issued)
+    return True
+
+
+def _make_room(issued: Issued, by: str) -> bool:
+    """Make room for a word that counts; notes give way to it."""
+    issued.answers.pop(by, None)
+    if len(issued.answers) < _ANSWERS:
+        return True
+    note = next((name for name, (state, *_) in issued.answers.items() if state == _UNPROVEN), None)
+    if note is not None:
+        del issued.answers[note]
+    return note is not None
+
+
 def overdue(turn: Turn, issued: Issued) -> None:
     """Nobody answered in time: that is an incident."""
     issued.due = 0
     wait = span(turn.settings.ack_timeout)
     who = "the trainer" if issued.command.run_id else "no run that declared the model"
     said = "did not answer" if issued.command.run_id else "answered"
-    _alarm(turn, issued, f"{_name(issued)}: {who} {said} within {wait}")
+    notes = [(by, reason) for by, (state, _, reason, _) in issued.answers.items() if state == _UNPROVEN]
+    note = f"; what came under its id was refused by {clean(notes[0][0])}: {clean(notes[0][1])}" if notes else ""
+    _alarm(turn, issued, f"{_name(issued)}: {who} {said} within {wait}{note}")
 
 
 def expire(turn: Turn, issued: Issued) -> None:
@@ -175,13 +209,14 @@ def supersede(turn: Turn, why: str, *, attempt_over: bool) -> None:
 
 
 def _forget_when_over(turn: Turn, issued: Issued) -> None:
-    if issued.command.run_id and issued.state in _LAST and issued.case is None:
+    """Forget what no word can change any more; a run that was taken for lost may still complete its order."""
+    if issued.command.run_id and issued.state in _FINAL and issued.case is None:
         turn.island.issued.pop(issued.command.command_id, None)
 
 
 def _of_many(issued: Issued) -> str:
     """How a command to a model stands: while one obeys it is accepted, then as the latest said."""
-    states = [state for state, *_ in issued.answers.values()]
+    states = [state for state, *_ in issued.answers.values() if state != _UNPROVEN]
     return "accepted" if "accepted" in states else states[-1]
 
 

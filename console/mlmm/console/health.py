@@ -149,5 +149,4 @@ def _rules(settings: "Settings") -> Iterator[Finding]:
     else:
         yield Finding("rules", "fine", f"{len(settings.rules)} rules, {len(settings.notifiers)} notifiers")
     if settings.rules and settings.alerting.signing_key is None:
-        details = "commands are not signed: whoever may write to the commands topic can stop a run"
-        yield Finding("signing", "fine", details, "set [[alerting.keys]] here and at the trainers")
+        yield Finding("signing", "fine", settings.alerting.unsigned, "docs/commands.md")

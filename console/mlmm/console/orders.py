@@ -17,11 +17,12 @@ from mlmm.events import (
     header,
     sign,
 )
+from mlmm.events.signing import NOT_SIGNED, unknown_key
 
 if TYPE_CHECKING:
     from mlmm.runtime.settings import Settings
 
-__all__ = ["follow", "give"]
+__all__ = ["follow", "give", "is_ours"]
 
 LAST_WORDS = ("completed", "rejected", "expired")
 SEND_SECONDS = 30.0
@@ -56,8 +57,17 @@ def give(settings: "Settings", command: Command) -> Iterator[Any]:
         yield consumer
 
 
+def is_ours(settings: "Settings", answer: Acked) -> bool:
+    """Whether what was refused as unproven must be what we sent: then no other answer will come."""
+    active = settings.alerting.signing_key
+    return answer.reason == (NOT_SIGNED if active is None else unknown_key(active.id))
+
+
 def follow(consumer: Any, command_id: str, *, seconds: float) -> Iterator[Acked]:
-    """Yield the acknowledgements of a command until its last word or until ``seconds`` have passed."""
+    """Yield the acknowledgements of a command until its last word or until ``seconds`` have passed.
+
+    What is unproven is no last word: it may be of a copy that somebody else sent under the same id.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for records in consumer.poll(timeout_ms=200).values():
@@ -71,5 +81,5 @@ def follow(consumer: Any, command_id: str, *, seconds: float) -> Iterator[Acked]
                 for event in events:
                     if isinstance(event, Acked) and event.command_id == command_id:
                         yield event
-                        if event.state in LAST_WORDS:
+                        if event.state in LAST_WORDS and not event.unproven:
                             return

@@ -194,7 +194,7 @@ class RunEnded(Event, frozen=True, kw_only=True):
 
 
 class Acked(Event, frozen=True, kw_only=True):
-    """What a target says to a command. At least once; ``ce_id`` is ``<command_id>:<state>``."""
+    """What a target says to a command. At least once; ``ce_id`` is ``<command_id>:<state>`` (or ``:unproven``)."""
 
     command_id: str
     state: Literal["accepted", "completed", "rejected", "expired"]
@@ -205,6 +205,8 @@ class Acked(Event, frozen=True, kw_only=True):
     reason: str = ""
     checkpoint: str | None = None
     step: int | None = None
+    unproven: bool = False
+    """Whether what is answered was not shown to be its issuer's: a refusal that says nothing of a genuine order."""
 
 
 # --- findings ----------------------------------------------------------------------------------------------------
@@ -299,6 +301,8 @@ class CommandState(Event, frozen=True, kw_only=True):
     attempt: str | None = None
     reason: str = ""
     checkpoint: str | None = None
+    unproven: bool = False
+    """As in `Acked`."""
 
 
 # --- alerting ----------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Where events go: to Kafka, into memory (tests), or nowhere."""
 
 import logging
+import math
 import os
+import time
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from mlmm.events import Event
+from mlmm.events import Event, Topics
 from mlmm.producers.emitter import Emitter
 from mlmm.producers.intake import Intake
 from mlmm.producers.reader import CommandReader, Received
@@ -22,6 +24,7 @@ SECTIONS = ("kafka", "emitter", "alerting")
 """What a producer reads; ``alerting`` for the keys that commands are signed with."""
 
 _warned = False
+_warned_unsigned = False
 
 
 class Outlet:
@@ -84,6 +87,7 @@ class KafkaOutlet(Outlet):
 
     def read_commands(self, received: Received) -> CommandReader | None:
         """Return the reader that hands commands to ``received`` from now on."""
+        _warn_of_keys(self.settings)
         reader = CommandReader(self.settings, received)
         reader.start()
         return reader
@@ -128,6 +132,24 @@ class _MemoryIntake(Intake):
         with self.lock:
             self.wake()
             return super().wait_for_room(n, size)
+
+
+def _warn_of_keys(settings: Settings) -> None:
+    """Say once a process what a trainer without a key that holds is open to."""
+    global _warned_unsigned  # noqa: PLW0603 - one warning a process
+    alerting = settings.alerting
+    keys, until = alerting.verification_keys, alerting.accepted_until
+    if _warned_unsigned or any(until.get(name, math.inf) > time.time() * 1e6 for name in keys):
+        return
+    _warned_unsigned = True
+    if keys:
+        log.warning("every one of [[alerting.keys]] is past its accepted_until: no stop command will be obeyed")
+    else:
+        log.warning(
+            "stop commands are obeyed unsigned: whoever may write to %s can stop this run; set [[alerting.keys]] "
+            "here and at the alerting worker (docs/commands.md)",
+            Topics(settings.topic_prefix).commands,
+        )
 
 
 def _nothing() -> None:

@@ -140,7 +140,9 @@ class RunBatch:
 
     @staticmethod
     def _single(event: Event, size: int, key: bytes, source: str) -> Packed:
-        id_ = f"{event.command_id}:{event.state}" if isinstance(event, Acked) else ""
+        id_ = ""
+        if isinstance(event, Acked):
+            id_ = f"{event.command_id}:{'unproven' if event.unproven else event.state}"
         type_ = _TYPE_OF[type(event)]
         return pack_event(event, topic="training", key=key, type_=type_, size=size, source=source, id_=id_)
 

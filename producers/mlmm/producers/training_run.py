@@ -140,6 +140,8 @@ class TrainingRun(Attached):
         self._logged: int | None = None
         self._over = threading.Event()
         self._ending = threading.Lock()
+        self._saving = threading.RLock()
+        """One checkpoint at a time: a run may be told to stop while another thread of the user's writes one."""
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
@@ -155,8 +157,15 @@ class TrainingRun(Attached):
             return self
         self._resume()
         began = now()
-        keys = self._outlet.settings.alerting.verification_keys
-        judge = Judge(run_id=self.run_id, attempt=self.attempt, model=self.model, started=began, keys=keys)
+        alerting = self._outlet.settings.alerting
+        judge = Judge(
+            run_id=self.run_id,
+            attempt=self.attempt,
+            model=self.model,
+            started=began,
+            keys=alerting.verification_keys,
+            until=alerting.accepted_until,
+        )
         self._orders = Orders(judge, self._voice.say, now)
         self._signals = Signals(self._orders.caught)
         self._signals.install()
@@ -246,9 +255,10 @@ class TrainingRun(Attached):
         """
         if self._save is None or self._checkpoints is None:
             raise ValueError("checkpoint() needs save= and checkpoint_dir=")
-        self._saved = self._checkpoints.save(ordinal(step), self._save)
-        self._voice.checkpointed(self._saved)
-        return self._saved.path
+        with self._saving:
+            self._saved = self._checkpoints.save(ordinal(step), self._save)
+            self._voice.checkpointed(self._saved)
+            return self._saved.path
 
     def _save_quietly(self, step: int) -> None:
         try:
@@ -297,8 +307,7 @@ class TrainingRun(Attached):
             elif status == "completed" and orders is not None and orders.signal is not None:
                 status, reason = "interrupted", orders.signal
             step = self.last_step
-            if save and status in ("stopped", "interrupted"):
-                self._save_last(step)
+            unsaved = self._save_last(step) if save and status in ("stopped", "interrupted") else None
             stopped = command if status == "stopped" else None
             self.outcome = Outcome(
                 status=status,
@@ -309,14 +318,23 @@ class TrainingRun(Attached):
             )
             if orders is not None:
                 if stopped is not None:
-                    orders.completed(stopped, None if self._saved is None else self._saved.uri, step)
+                    why = f"its last step could not be saved ({unsaved!r:.200}); {reason}" if unsaved else ""
+                    orders.completed(stopped, None if self._saved is None else self._saved.uri, step, reason=why)
                 self._leave(self.outcome)
+            if unsaved is not None:
+                self._refused(unsaved)
             return self.outcome
 
-    def _save_last(self, step: int | None) -> None:
-        if self._save is None or step is None or (self._saved is not None and self._saved.step == step):
-            return
-        self._save_quietly(step)
+    def _save_last(self, step: int | None) -> Exception | None:
+        """Save what the run stops with, unless it is saved already; return what went wrong."""
+        with self._saving:
+            if self._save is None or step is None or (self._saved is not None and self._saved.step == step):
+                return None
+            try:
+                self.checkpoint(step)
+            except Exception as error:  # noqa: BLE001 - a full disk must not keep the run from ending and saying so
+                return error
+        return None
 
     def _leave(self, outcome: Outcome) -> None:
         self._voice.ended(outcome, None if self._saved is None else self._saved.step)

@@ -6,7 +6,7 @@ import threading
 import typer
 
 from mlmm.console.commands.options import Config, load_settings
-from mlmm.console.commands.worker import JsonLogs, Name, Slot, slot_name, supervise_slots
+from mlmm.console.commands.worker import JsonLogs, Name, Slot, slot_name, supervise_slots, warn_unsigned
 
 RULES, NOTIFIER = 0, 1
 """The two processes: a slow mail server must delay neither incidents nor commands."""
@@ -24,6 +24,7 @@ def alerting(name: Name = "", config: Config = None, as_json: JsonLogs = False, 
     settings.require_kafka()
     logs.configure(json=as_json)
     if slot is None:
+        warn_unsigned(settings, "alerting")
         raise typer.Exit(supervise_slots("alerting", 2, name=name, config=config, as_json=as_json))
     if slot == NOTIFIER:
         from mlmm.alerting import run_notifier

@@ -27,7 +27,7 @@ def stop(
 
         mlmm stop churn-0193 --reason "wrong data since Monday"
     """
-    from mlmm.console.orders import follow, give
+    from mlmm.console.orders import follow, give, is_ours
     from mlmm.events import Command, new_id
 
     settings = load_settings(config)
@@ -44,14 +44,20 @@ def stop(
             return
         last = None
         for answer in follow(answers, command.command_id, seconds=wait):
-            last = answer
+            if not answer.unproven or is_ours(settings, answer):
+                last = answer
             if as_json:
                 print_json([{"command_id": answer.command_id, "state": answer.state, "reason": answer.reason,
-                             "checkpoint": answer.checkpoint, "step": answer.step}])  # fmt: skip
+                             "checkpoint": answer.checkpoint, "step": answer.step,
+                             "unproven": answer.unproven}])  # fmt: skip
+            elif answer.unproven:
+                say(f"refused, as not shown to be its issuer's: {answer.reason}", {})
             else:
                 say(
                     f"{answer.state}: {answer.reason or 'no reason given'}", {"checkpoint": answer.checkpoint or "none"}
                 )
+            if last is not None and last.unproven:
+                break
     if last is None:
         say(f"no answer from run {run} within {wait:g} s: is it running, and does it reach this broker?")
     raise typer.Exit(0 if last is not None and last.state == "completed" else 1)

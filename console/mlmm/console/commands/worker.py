@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlmm.console.commands.options import Config, load_settings
+
+if TYPE_CHECKING:
+    from mlmm.runtime.settings import Settings
 
 Workers = Annotated[
     int | None,
@@ -44,6 +47,7 @@ def worker(
     settings.require_kafka()
     logs.configure(json=as_json)
     if slot is None:
+        warn_unsigned(settings, "worker")
         count = workers or settings.worker.workers
         raise typer.Exit(supervise_slots("worker", count, name=name, config=config, as_json=as_json))
     from mlmm.runtime.harness import run_worker
@@ -63,6 +67,14 @@ def _warm_up() -> None:
     log.info("kernels load; the first time on a machine they are compiled, which takes half a minute")
     seconds = warm_up()
     log.info("kernels compiled" if seconds > SLOW_WARM_UP else "kernels loaded", extra={"seconds": round(seconds, 1)})
+
+
+def warn_unsigned(settings: "Settings", who: str) -> None:
+    """Say at the start, once for all its processes, that commands are open to forgers."""
+    from mlmm.runtime import logs
+
+    if settings.alerting.unsigned:
+        logs.get(who).warning(settings.alerting.unsigned)
 
 
 def slot_name(name: str) -> str:

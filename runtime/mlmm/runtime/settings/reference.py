@@ -89,7 +89,8 @@ def _allowed(hint: Any) -> str:
         return "two numbers" if inner is float else f"list of {_allowed(inner)}"
     if type(None) in get_args(plain):
         return _allowed(get_args(plain)[0])
-    word = {str: "text", bool: "`true`, `false`", int: "whole number", float: "number"}[plain]
+    plain_words: dict[type, str] = {str: "text", bool: "`true`, `false`", int: "whole number", float: "number"}
+    word = plain_words.get(plain, "time with its zone")
     return f"{word}{_bounds(hint)}"
 
 

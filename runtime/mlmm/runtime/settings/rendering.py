@@ -1,6 +1,7 @@
 """Settings as people read them: each value with its origin, secrets masked."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,6 +53,8 @@ def shown(hint: Any, value: Any) -> str:
         return format_size(value)
     if kind == "durations":
         return ", ".join(format_duration(item) for item in value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -26,11 +27,15 @@ class SigningKey(Section, frozen=True, kw_only=True):
     """The key itself."""
     active: bool = False
     """Whether new commands are signed with it; the others are still accepted, so that keys can be changed."""
+    accepted_until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """When trainers cease to accept it, such as ``2026-12-01T00:00:00Z``; empty: never. The active key has no end."""
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Refuse a key that can be guessed."""
+        """Refuse a key that can be guessed, or that signs what is refused."""
         if len(self.secret.reveal()) < 16:
             yield "secret", "expected at least 16 characters"
+        if self.active and self.accepted_until is not None:
+            yield "accepted_until", "the active key has no end: let another one be active first"
 
 
 class AlertingSettings(Section, frozen=True, kw_only=True):
@@ -60,8 +65,29 @@ class AlertingSettings(Section, frozen=True, kw_only=True):
 
     @property
     def verification_keys(self) -> dict[str, bytes]:
-        """Key id → key, for all that are accepted."""
+        """Key id → key, for all that are known."""
         return {key.id: key.secret.reveal().encode() for key in self.keys}
+
+    @property
+    def accepted_until(self) -> dict[str, int]:
+        """Key id → microseconds since the epoch from which on it is refused, where that was said."""
+        ends = ((key.id, key.accepted_until) for key in self.keys)
+        return {name: round(end.timestamp()) * 1_000_000 for name, end in ends if end is not None}
+
+    @property
+    def unsigned(self) -> str:
+        """What is to be said where orders go unsigned; empty where they are signed."""
+        if self.signing_key is not None:
+            return ""
+        if self.keys:
+            return (
+                "commands go unsigned, and trainers with these keys refuse them: set active = true "
+                "for one of [[alerting.keys]] (docs/commands.md)"
+            )
+        return (
+            "commands go unsigned: whoever may write to the commands topic can stop any run; "
+            "set [[alerting.keys]] here and at the trainers (docs/commands.md)"
+        )
 
 
 class Order(Section, frozen=True, kw_only=True):

@@ -9,23 +9,30 @@ __all__ = ["VOID", "close", "follow"]
 VOID: Final = "void"
 """What an older attempt was told: nothing that is said of it counts any more."""
 
-_RANK: Final = {"accepted": 0, "superseded": 1, "completed": 2, "rejected": 2, "expired": 2, VOID: 3}
+_RANK: Final = {"rejected": 0, "expired": 0, "accepted": 1, "superseded": 2, "completed": 3, VOID: 4}
 """An acknowledgement is news only when it ranks higher than the last one: they come at least once, and late.
 
-A completion overrules ``superseded``: a run that was taken for lost may still have obeyed.
+A completion overrules ``superseded``: a run that was taken for lost may still have obeyed. Nothing that an attempt
+accepted is refused by it afterwards: such a word is of a copy, and one that came first gives way to the acceptance.
 """
 _KEPT: Final = 16
-"""Commands that are remembered of a run; the oldest is forgotten first."""
+"""Commands that are remembered of a run; the oldest is forgotten first, one that is being obeyed last."""
 
 
 def follow(commands: dict[str, str], acked: Acked) -> bool:
-    """Take in an acknowledgement; return whether it says something new."""
+    """Take in an acknowledgement; return whether it says something new.
+
+    What is unproven changes nothing: whoever may write to the commands topic can cause it under any id.
+    """
+    if acked.unproven:
+        return True
     known = commands.get(acked.command_id)
     if known is not None and _RANK[acked.state] <= _RANK[known]:
         return False
     commands[acked.command_id] = acked.state
     while len(commands) > _KEPT:
-        del commands[next(iter(commands))]
+        closed = (command_id for command_id, state in commands.items() if state != "accepted")
+        del commands[next(closed, next(iter(commands)))]
     return True
 
 

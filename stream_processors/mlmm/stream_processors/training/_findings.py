@@ -119,7 +119,8 @@ class Findings:
         It is said to the run and to the model that it declared: the command's target is one of the two, and an
         acknowledgement does not tell which. Who gave no such order passes over it.
         """
-        name, kind = f"{state.command_id}:{state.state}", "mlmm.command.state.v1"
+        name = f"{state.command_id}:{'unproven' if state.unproven else state.state}"
+        kind = "mlmm.command.state.v1"
         self._put(state.target.encode(), kind, f"{name}@{state.target}", state, offset)
         if model is not None and model != state.target:
             told = replace(state, target=model)

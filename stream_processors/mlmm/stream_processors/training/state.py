@@ -275,6 +275,7 @@ class TrainingState:
             attempt=event.attempt,
             reason=event.reason,
             checkpoint=event.checkpoint,
+            unproven=event.unproven,
         )
         if run is None:
             self._findings.command(state, None, record.offset)
