@@ -2,9 +2,11 @@
 
 ``<dir>/<run id>/step-000000000500/`` holds what the user's ``save`` wrote, and ``manifest.json`` with size and SHA-256
 of each file. It is written to a hidden folder, synced, then renamed: a crash at any instant leaves the checkpoint
-before it.
+before it. A step that is saved again gets the name ``step-000000000500.2``, then ``.3``: what stood there goes only
+when its successor is safe.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -23,7 +25,7 @@ __all__ = ["Checkpoints", "DamagedCheckpoint", "Saved"]
 
 log = logging.getLogger("mlmm.producers")
 
-_NAME = re.compile(r"step-(\d{12})")
+_NAME = re.compile(r"step-(\d{12,19})(?:\.(\d{1,9}))?")
 _MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 
@@ -97,44 +99,57 @@ class Checkpoints:
             (staging / _MANIFEST).write_bytes(encoded)
             _sync(staging / _MANIFEST)
             _sync(staging)
-            path = self.folder / f"step-{step:012d}"
-            replaced = self.folder / f".replaced-{new_id()}"
-            if path.exists():
-                path.rename(replaced)
-            staging.rename(path)
+            path = self._place(staging, step)
             _sync(self.folder)
-            shutil.rmtree(replaced, ignore_errors=True)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        self._prune(path)
+        self._prune(step, path)
         size = sum(file.size for file in manifest.files.values())
         return Saved(step=step, path=path, size=size, sha256=hashlib.sha256(encoded).hexdigest())
 
+    def _place(self, staging: Path, step: int) -> Path:
+        """Give a finished folder its name: the first that no checkpoint of the step has had yet."""
+        last = max((number for found, number, _ in self._found() if found == step), default=0)
+        while True:
+            last += 1
+            path = self.folder / (f"step-{step:012d}" if last == 1 else f"step-{step:012d}.{last}")
+            try:
+                staging.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process had the same thought
+                    raise
+            else:
+                return path
+
     def good(self) -> Iterator[Saved]:
         """Yield the checkpoints that are whole, newest first; a damaged one is logged and passed over."""
-        for step, path in self._found():
+        for step, _, path in self._found():
             try:
                 yield _verify(step, path)
             except DamagedCheckpoint as error:
                 log.error("%s: going back to the one before", error)  # noqa: TRY400 - the reason says all
 
-    def _found(self) -> list[tuple[int, Path]]:
+    def _found(self) -> list[tuple[int, int, Path]]:
+        """Steps, how often each had been saved, and where; newest first."""
         if not self.folder.is_dir():
             return []
         named = [(_NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
-        return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+        return sorted(((int(match[1]), int(match[2] or 1), path) for match, path in named if match), reverse=True)
 
-    def _prune(self, saved: Path) -> None:
-        for _, path in self._found()[self._keep :]:
-            if path != saved:  # later steps may be damaged, or of an attempt that this one does not go on from
-                shutil.rmtree(path, ignore_errors=True)
+    def _prune(self, step: int, saved: Path) -> None:
+        found = self._found()
+        replaced = [path for of, _, path in found if of == step and path != saved]
+        others = [path for of, _, path in found if of != step or path == saved]
+        # Later steps may be damaged, or of an attempt that this one does not go on from: what was just saved stays.
+        for path in (*replaced, *(each for each in others[self._keep :] if each != saved)):
+            shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what earlier attempts left half written."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
-                if path.name.startswith((".writing-", ".replaced-")):
+                if path.name.startswith(".writing-"):
                     shutil.rmtree(path, ignore_errors=True)
 
 
