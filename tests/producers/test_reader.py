@@ -145,6 +145,24 @@ def test_after_a_lost_connection_it_goes_on_where_it_was(log: FakeLog, caplog: p
     assert "read again" in caplog.text
 
 
+def test_partitions_that_are_added_are_read_and_the_others_go_on(log: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlmm.producers.reader._LOOK_EVERY", 0.01)
+    log.put(0, b"a")
+    with Reading(log) as reading:
+        wait_until(lambda: reading.values == [b"a"], timeout=60, what="the first")
+        log.put(2, b"c")
+        log.partitions = {0, 1, 2}
+        wait_until(lambda: reading.values == [b"a", b"c"], timeout=60, what="what lies in the new partition")
+        for partition in range(3):
+            log.put(partition, b"later")
+        wait_until(lambda: len(reading.values) == 5, timeout=60, what="what came later")
+        log.partitions = None  # a broker that knows nothing of the topic for a moment
+        log.put(1, b"last")
+        wait_until(lambda: reading.values[-1] == b"last", timeout=60, what="what came then")
+    assert reading.values[2:] == [b"later"] * 3 + [b"last"]
+    assert len(log.consumers) == 1
+
+
 def test_a_missing_topic_is_told_and_waited_for(log: FakeLog, caplog: pytest.LogCaptureFixture) -> None:
     log.partitions = None
     log.put(0, b"a")

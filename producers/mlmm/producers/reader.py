@@ -22,6 +22,10 @@ _FETCH_MS = 2000
 """A fetch that waits long at the broker is answered as fast as a short one (5 ms), at a fiftieth of the CPU."""
 _ASK_EVERY = 5.0
 """A broker that is away looks like an empty poll: after so many silent seconds ask something that must be answered."""
+_LOOK_EVERY = 5.0
+"""Seconds between looks whether the topic got partitions: a run's orders may go to a new one from then on."""
+_METADATA_MS = 30_000
+"""How old what is known of the topic may be: less than the minute after which an order counts as unanswered."""
 _PAUSE = 1.0
 
 
@@ -108,7 +112,13 @@ class CommandReader:
             client.seek(partition, self._positions.get(partition, start))
 
     def _read(self, client: Any) -> None:
+        looked = monotonic()
         while not self._stop.is_set():
+            if monotonic() - looked > _LOOK_EVERY:
+                looked = monotonic()
+                numbers = client.partitions_for_topic(self._topic)
+                if numbers and set(numbers) != {partition.partition for partition in client.assignment()}:
+                    self._place(client)
             polled = client.poll(_POLL_MS)
             for partition, records in polled.items():
                 for record in records:
@@ -140,6 +150,7 @@ def _consumer(settings: Settings) -> Any:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=_FETCH_MS,
+        metadata_max_age_ms=_METADATA_MS,
         bootstrap_timeout_ms=2000,
         request_timeout_ms=5000,
         reconnect_backoff_max_ms=1000,
