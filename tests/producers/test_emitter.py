@@ -328,6 +328,33 @@ def test_a_forked_child_begins_anew_and_the_parent_delivers_its_own(used_before:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_child_is_forked_in_the_middle_of_an_import() -> None:
+    """The thread that imports is not there in the child: the module would stay half made for good."""
+    code = """
+    import threading
+    from mlmm.producers.forking import importing
+    begun, finish, modules = threading.Event(), threading.Event(), []
+    def load():
+        with importing():
+            modules.append("half")
+            begun.set()
+            finish.wait(30)
+            modules.append("whole")
+    threading.Thread(target=load).start()
+    begun.wait()
+    threading.Timer(0.2, finish.set).start()
+    child = os.fork()
+    if child == 0:
+        with importing():  # is free for the child's own
+            os._exit(0 if modules == ["half", "whole"] else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with importing():
+        sys.exit(code)
+    """
+    done = run_python(PREAMBLE + textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_queued_is_delivered_at_exit() -> None:
     code = """
     import atexit
