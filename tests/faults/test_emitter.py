@@ -58,9 +58,10 @@ class LoggingProcess:
         return code
 
 
-@pytest.fixture
-def behind(tmp_path: Path) -> Iterator[tuple[KafkaServer, Proxy]]:
-    """A broker of this test's own, and the proxy that clients meet it through."""
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaServer, Proxy]]:
+    """A broker of these tests' own, and the proxy that clients meet it through."""
+    tmp_path = tmp_path_factory.mktemp("behind")
     port = free_port()
     with Proxy(f"127.0.0.1:{port}") as proxy:
         try:
@@ -128,3 +129,29 @@ def test_a_million_predictions_while_the_broker_is_absent_at_start_and_away_midw
     assert delivered == stats["sent"] == stats["accepted"] - sum(stats["dropped"].values())
     assert set(stats["dropped"]) == {"queue_full"}
     assert report["grown"] < 2 * (24 + 2 * 8) * MIB
+
+
+@pytest.mark.parametrize("how", ["refuses", "says nothing", "said nothing from the start"])
+def test_a_process_ends_within_its_time_with_a_full_queue_and_a_dead_broker(
+    behind: tuple[KafkaServer, Proxy], tmp_path: Path, how: str
+) -> None:
+    """``exit_timeout`` is the bound; what was not delivered is told. A process that hung would fail the wait."""
+    broker, proxy = behind
+    proxy.heal()
+    aside = settings_for(broker.aside)
+    create(aside)
+    if how == "said nothing from the start":
+        proxy.swallow()
+    serving = LoggingProcess(given(aside, proxy, **{"emitter.exit_timeout": 2.0}), tmp_path)
+    if how == "refuses":
+        proxy.cut()
+    elif how == "says nothing":
+        proxy.swallow()
+    serving.order("log", count=200_000)
+    assert serving.stats()["queued_events"] == 100_000
+    began = time.monotonic()
+    assert serving.end() == 0
+    took = time.monotonic() - began
+    proxy.heal()
+    print(f"a broker that {how}: the process ended {took:.1f} s after its input, exit_timeout 2 s")
+    assert "events that waited at the end of the process" in serving.log.read_text()
