@@ -50,8 +50,9 @@ def timers(island: Island, settings: AlertingSettings, rulebook: Rulebook) -> It
     for name, issued in island.issued.items():
         if issued.due:
             yield Timer(issued.due, _ANSWER, name, issued.due + grace(ack_timeout))
-        expiry = issued.command.expires_at
-        yield Timer(expiry, _EXPIRY, name, expiry + grace(lifetime))
+        if issued.state != "accepted":  # what is being obeyed does not expire: its target has the last word
+            expiry = issued.command.expires_at
+            yield Timer(expiry, _EXPIRY, name, expiry + grace(lifetime))
 
 
 def fire(
