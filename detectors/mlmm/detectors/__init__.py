@@ -21,6 +21,16 @@ if TYPE_CHECKING:
         adwin_take,
     )
     from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
+    from .comparisons import (
+        Comparison,
+        chi_squared,
+        g_test,
+        hellinger,
+        jensen_shannon,
+        kolmogorov_smirnov,
+        psi,
+        wasserstein,
+    )
     from .compiled import kernel
     from .cusum import CUSUM, CUSUMBank
     from .ddm import DDM, DDMBank
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
     from .fhddm import FHDDM, FHDDMBank
     from .hddm import HDDMA, HDDMW, HDDMABank, HDDMWBank
     from .kswin import KSWIN
+    from .multivariate import ProjectionDrift, Reservoir, RowComparison, domain_classifier, energy_test, projection_test
     from .packing import get_f64, get_u32, put_f64, put_u32
     from .page_hinkley import PageHinkley
     from .page_hinkley_bank import PageHinkleyBank
@@ -50,8 +61,10 @@ if TYPE_CHECKING:
         page_hinkley_take,
         page_hinkley_unpack,
     )
+    from .reference import CategoryReference, Counts, NumericReference
     from .registry import detector_names, find_detector
     from .shewhart import Shewhart, ShewhartBank
+    from .sketch import QuantileSketch
     from .stepd import STEPD, STEPDBank
     from .values import LARGEST, usable
 
@@ -74,6 +87,9 @@ __all__ = [
     "ADWINBank",
     "AdwinArrays",
     "CUSUMBank",
+    "CategoryReference",
+    "Comparison",
+    "Counts",
     "DDMBank",
     "Detector",
     "EDDMBank",
@@ -81,9 +97,14 @@ __all__ = [
     "FHDDMBank",
     "HDDMABank",
     "HDDMWBank",
+    "NumericReference",
     "PageHinkley",
     "PageHinkleyArrays",
     "PageHinkleyBank",
+    "ProjectionDrift",
+    "QuantileSketch",
+    "Reservoir",
+    "RowComparison",
     "STEPDBank",
     "Shewhart",
     "ShewhartBank",
@@ -97,11 +118,18 @@ __all__ = [
     "adwin_run",
     "adwin_take",
     "adwin_unpack",
+    "chi_squared",
     "detector_names",
+    "domain_classifier",
+    "energy_test",
     "find_detector",
+    "g_test",
     "get_f64",
     "get_u32",
+    "hellinger",
+    "jensen_shannon",
     "kernel",
+    "kolmogorov_smirnov",
     "page_hinkley_arrays",
     "page_hinkley_direction",
     "page_hinkley_grow",
@@ -113,12 +141,33 @@ __all__ = [
     "page_hinkley_since",
     "page_hinkley_take",
     "page_hinkley_unpack",
+    "projection_test",
+    "psi",
     "put_f64",
     "put_u32",
     "usable",
+    "wasserstein",
 ]
 
 _HOME = {
+    "Comparison": "comparisons",
+    "chi_squared": "comparisons",
+    "g_test": "comparisons",
+    "hellinger": "comparisons",
+    "jensen_shannon": "comparisons",
+    "kolmogorov_smirnov": "comparisons",
+    "psi": "comparisons",
+    "wasserstein": "comparisons",
+    "CategoryReference": "reference",
+    "Counts": "reference",
+    "NumericReference": "reference",
+    "QuantileSketch": "sketch",
+    "ProjectionDrift": "multivariate",
+    "Reservoir": "multivariate",
+    "RowComparison": "multivariate",
+    "domain_classifier": "multivariate",
+    "energy_test": "multivariate",
+    "projection_test": "multivariate",
     "CUSUM": "cusum",
     "CUSUMBank": "cusum",
     "EWMA": "ewma",
