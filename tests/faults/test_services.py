@@ -61,7 +61,7 @@ def test_a_replica_follows_and_can_stay_behind(tmp_path: Path) -> None:
             server.start()
         with redis.Redis.from_url(master.url) as one, redis.Redis.from_url(replica.url) as other:
             one.set("a", 1)
-            replica.replica_of(master)
+            replica.replica_of(master.address)
             wait_until(lambda: other.get("a") == b"1", timeout=60, what="the replica")
             replica.replica_of(None)
             one.set("a", 2)
@@ -77,21 +77,28 @@ def fill(client: redis.Redis) -> None:
         client.set(f"k{number}", b"x" * 10_000)
 
 
-def test_a_lost_tail_leaves_what_was_before(tmp_path: Path) -> None:
+def test_a_lost_tail_leaves_what_was_before_and_a_snapshot_what_was_then(tmp_path: Path) -> None:
     """Half a command at the end of the append-only file is cut off by Redis itself."""
+    (tmp_path / "redis").mkdir()
     try:
-        server = RedisServer(tmp_path, aof=True, fsync="always")
+        server = RedisServer(tmp_path / "redis", aof=True, fsync="always")
     except NoServiceError as reason:
         unavailable(reason)
     try:
         server.start()
         with redis.Redis.from_url(server.url) as client:
             client.set("a", 1)
+            server.snapshot(tmp_path / "older")
             client.set("b", 1)
             server.kill()
             assert server.lose_tail(3) == 3
             server.start()
             assert (client.get("a"), client.get("b")) == (b"1", None)
+            client.set("a", 2)
+            server.kill()
+            server.restore(tmp_path / "older")
+            server.start()
+            assert client.get("a") == b"1"
             server.set(maxmemory="4mb")
             with pytest.raises(redis.OutOfMemoryError):
                 fill(client)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import threading
 from pathlib import Path
 
@@ -111,12 +110,9 @@ def test_the_end_is_the_same_byte_for_byte(kafka: str, tmp_path: Path, rollback:
 
 def put_back(store: RedisServer, folder: Path, done: threading.Event, rng: random.Random) -> None:
     """Take a snapshot of Redis, and some time later bring it back at that."""
-    import redis
-
     done.wait(SECONDS * 0.3)
-    redis.Redis(port=store.port).save()
-    shutil.copy(folder / "redis" / "dump.rdb", folder / "older.rdb")
+    store.snapshot(folder / "older")
     done.wait(rng.uniform(15.0, 20.0))
     store.kill()
-    shutil.copy(folder / "older.rdb", folder / "redis" / "dump.rdb")
+    store.restore(folder / "older")
     store.start()
