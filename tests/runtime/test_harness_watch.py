@@ -120,7 +120,7 @@ def test_a_partition_that_went_elsewhere_is_forgotten():
 
 def watching(consumer: Any, **given: Any) -> Watch:
     app = SimpleNamespace(consumer=consumer, crashed=False, crash_reason=None, **given)
-    engine: Any = SimpleNamespace(partitions={}, metrics=Metrics())
+    engine: Any = SimpleNamespace(partitions={}, metrics=Metrics(), claiming=False)
     slot: Any = SimpleNamespace(hold=lambda _: None)
     failures: list[BaseException] = []
     watch = Watch(app, engine, slot, None, stall_after=0.2, kafka="here", fail=failures.append)  # type: ignore[arg-type]
@@ -147,6 +147,32 @@ def test_kafka_that_answers_nothing_for_too_long_ends_the_process():
     asyncio.run(watch.run())
     (error,) = watch.failures  # type: ignore[attr-defined]
     assert isinstance(error, ServiceUnavailable)
+
+
+@pytest.mark.parametrize("claiming", [False, True])
+def test_a_claim_that_goes_on_is_no_stall(claiming: bool):
+    """Loading a large state, or waiting for Redis and for the outbox to drain, has bounds of its own."""
+    looks, enough = iter(range(3)), asyncio.Event()
+
+    async def ends(_: Any) -> dict[Place, int]:
+        if next(looks, None) is None:
+            enough.set()
+        return {PLACE: 9}
+
+    consumer = SimpleNamespace(
+        group_error=lambda: None, learn_topics=lambda: None, assignment=lambda: [PLACE], ends=ends
+    )
+    watch = watching(consumer)
+    watch._engine.claiming = claiming  # type: ignore[misc]
+
+    async def scenario() -> None:
+        running = asyncio.create_task(watch.run())
+        await asyncio.wait([running, asyncio.create_task(enough.wait())], return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+
+    asyncio.run(scenario())
+    failures = watch.failures  # type: ignore[attr-defined]
+    assert [type(error) for error in failures] == ([] if claiming else [Stalled])
 
 
 # --- patience --------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class Engine:
             address=kafka,
             on_room=self._room.set,
         )
-        self._work = asyncio.Lock()
+        self._work, self._claims = asyncio.Lock(), asyncio.Lock()
         self._commit: asyncio.Task[None] | None = None
         self._advised = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,6 +159,11 @@ class Engine:
 
     # --- claiming ------------------------------------------------------------------------------------------------
 
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim goes on; what it waits for has bounds of its own."""
+        return self._claims.locked()
+
     async def claim(self, places: set[Place], consumer: Input) -> None:
         """Claim and load every assigned partition, drain its outbox, and seek to the offset that Redis holds.
 
@@ -166,7 +171,7 @@ class Engine:
         was made from.
         """
         loop = asyncio.get_running_loop()
-        async with self._work:
+        async with self._work, self._claims:
             await self._settle()
             await self._drop(set(self.partitions) - places)
             logs = await consumer.logs(places)

@@ -169,7 +169,11 @@ class Watch:
                 logger.warning("kafka does not answer", extra={**waits, "error": repr(error)})
             return
         self._answered = now
-        positions = {place: claimed[place].offset if place in claimed else None for place in places}
+        positions = {
+            place: claimed[place].offset if place in claimed else None
+            for place in places
+            if place in claimed or not self._engine.claiming
+        }
         for place, end in ends.items():
             if place in claimed:
                 claimed[place].metrics.lag = max(0, end - claimed[place].offset)
