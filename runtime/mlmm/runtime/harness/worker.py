@@ -134,7 +134,8 @@ class _Worker:
 
         def retried(error: Exception) -> None:
             metrics.redis_retries += 1
-            logger.warning("redis away, trying again", extra={"error": repr(error)})
+            cause = str(error) or type(error).__name__  # redis-py's own repr leaves out what the server said
+            logger.warning("redis away, trying again", extra={"address": settings.redis.url, "error": cause})
 
         redis = redis_client(settings)
         patience = Patience(settings.redis.give_up_after, settings.redis.url, retried)
