@@ -12,7 +12,7 @@ from mlmm.runtime import topics
 from mlmm.runtime.processor import Record
 from tests.faults.deployment import PARTITIONS, Deployment
 
-__all__ = ["Line", "copy_inputs", "deduped", "differences", "read_topic", "replayed", "said"]
+__all__ = ["Line", "copy_inputs", "deduped", "differences", "read_topic", "replayed", "said", "said_and_dropped"]
 
 OUTPUTS = ("findings", "incidents", "notifications", "commands")
 
@@ -53,13 +53,22 @@ def deduped(records: Iterable[Record], last: dict[bytes, bytes]) -> list[Record]
 
 def said(deployment: Deployment) -> Counter[Line]:
     """Return all that a deployment put out, each once after dedupe; ticks aside."""
+    return said_and_dropped(deployment)[0]
+
+
+def said_and_dropped(deployment: Deployment) -> tuple[Counter[Line], int]:
+    """Return what `said` does, and how many records were sent again, which consumers drop by their sequence."""
     lines: Counter[Line] = Counter()
+    dropped = 0
     for logical in OUTPUTS:
         for records in read_topic(deployment.kafka, deployment.topic(logical)).values():
-            for record in deduped((r for r in records if dict(r.headers)["ce_type"] != b"mlmm.tick.v1"), {}):
+            outputs = [r for r in records if dict(r.headers)["ce_type"] != b"mlmm.tick.v1"]
+            kept = deduped(outputs, {})
+            dropped += len(outputs) - len(kept)
+            for record in kept:
                 headers = dict(record.headers)
                 lines[logical, record.key, headers["ce_type"], headers["ce_id"], headers["ce_time"], record.value] += 1
-    return lines
+    return lines, dropped
 
 
 def differences(one: Counter[Line], other: Counter[Line]) -> str:

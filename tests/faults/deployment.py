@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import redis
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from mlmm.events import Topics
 from mlmm.runtime.settings import Settings, load
@@ -151,6 +152,23 @@ class Deployment:
                 if "--slot" in line and not ("alerting" in line and "--slot 1" in line):
                     found.append(child)
         return found
+
+    def shared_out(self) -> bool:
+        """Whether each of the two workers and the rules have partitions."""
+        admin = KafkaAdminClient(bootstrap_servers=self.kafka)
+        groups = [f"{self.deployment}.{name}" for name in ("processors", "alerting")]
+        try:
+            found = admin.describe_groups(groups)
+        except KafkaError:  # the topic of the groups' offsets is made with the first group
+            return False
+        finally:
+            admin.close()
+        have = [
+            sum(bool(member["member_assignment"]["assigned_partitions"]) for member in found[group]["members"])
+            for group in groups
+            if found[group]["group_state"] == "Stable"
+        ]
+        return have == [2, 1]
 
     def kill_one(self, rng: random.Random) -> str:
         """SIGKILL one of them; return which."""

@@ -44,11 +44,16 @@ class Sent(NamedTuple):
 
 
 class Workload:
-    """Makes ``rounds`` rounds; each has a record of predictions and one of labels a model, and metrics of every run."""
+    """Makes ``rounds`` rounds; each has a record of predictions and one of labels a model, and metrics of every run.
 
-    def __init__(self, seed: int, rounds: int) -> None:
+    All that can happen has happened by round ``plan``, which is the last one unless it is given.
+    """
+
+    def __init__(self, seed: int, rounds: int, *, plan: int | None = None) -> None:
         self.rng = np.random.default_rng(seed)
-        self.rounds = rounds
+        self.rounds, self.plan = rounds, plan or rounds
+        self.turn = 0
+        """The round that is being sent."""
         self.heads = {key: PredictionHead(model=key.split("#")[0], features=FEATURES) for key in MODELS}
         self.unlabelled: dict[str, list[tuple[str, float]]] = {key: [] for key in MODELS}
         self.number = 0
@@ -56,6 +61,7 @@ class Workload:
     def __iter__(self) -> Iterator[list[Sent]]:
         yield [self._started(run) for run in range(RUNS)]
         for turn in range(self.rounds):
+            self.turn = turn
             sent: list[Sent] = []
             for key in MODELS:
                 sent.append(self._predictions(key, turn))
@@ -70,7 +76,7 @@ class Workload:
         return Sent(topic, key.encode(), value, headers, events)
 
     def _predictions(self, key: str, turn: int) -> Sent:
-        drifted = turn > self.rounds // 2 and key in {"fraud", "ads", "credit#1"}
+        drifted = turn > self.plan // 2 and key in {"fraud", "ads", "credit#1"}
         rng, n = self.rng, PACKED
         values = rng.normal(loc=3.0 if drifted else 0.0, size=(n, len(FEATURES)))
         values[rng.random(values.shape) < 0.01] = np.nan
@@ -109,10 +115,10 @@ class Workload:
         n, first = STEPS_A_ROUND, turn * STEPS_A_ROUND
         steps = np.arange(first, first + n)
         doomed = run % 3 == 0
-        peak = self.rounds * STEPS_A_ROUND // 3
+        peak = self.plan * STEPS_A_ROUND // 3
         accuracy = 0.9 - (np.maximum(0, steps - peak) * 0.002 if doomed else 0) + self.rng.normal(0, 0.01, n)
         loss = 1 / (1 + steps) + self.rng.normal(0, 0.01, n)
-        if run == 1 and turn == self.rounds - 3:
+        if run == 1 and turn == self.plan - 3:
             loss[n // 2] = np.nan
         block = MetricsBlock(
             head=MetricsHead(run_id=f"run-{run:02d}", attempt="0001", names=("loss", "val/accuracy")), n=n,
