@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         adwin_take,
     )
     from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
+    from .budget import AlarmBudget, Spending
     from .comparisons import (
         Comparison,
         chi_squared,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .cusum import CUSUM, CUSUMBank
     from .ddm import DDM, DDMBank
     from .detector import Detector
+    from .discoveries import LOND, LORD, SAFFRON, DiscoveryControl
     from .eddm import EDDM, EDDMBank
     from .ewma import EWMA, EWMABank
     from .fhddm import FHDDM, FHDDMBank
@@ -82,16 +84,21 @@ __all__ = [
     "HDDMW",
     "KSWIN",
     "LARGEST",
+    "LOND",
+    "LORD",
+    "SAFFRON",
     "STEPD",
     "UP",
     "ADWINBank",
     "AdwinArrays",
+    "AlarmBudget",
     "CUSUMBank",
     "CategoryReference",
     "Comparison",
     "Counts",
     "DDMBank",
     "Detector",
+    "DiscoveryControl",
     "EDDMBank",
     "EWMABank",
     "FHDDMBank",
@@ -108,6 +115,7 @@ __all__ = [
     "STEPDBank",
     "Shewhart",
     "ShewhartBank",
+    "Spending",
     "adwin_arrays",
     "adwin_estimation",
     "adwin_grow",
@@ -150,6 +158,12 @@ __all__ = [
 ]
 
 _HOME = {
+    "LOND": "discoveries",
+    "LORD": "discoveries",
+    "SAFFRON": "discoveries",
+    "DiscoveryControl": "discoveries",
+    "AlarmBudget": "budget",
+    "Spending": "budget",
     "Comparison": "comparisons",
     "chi_squared": "comparisons",
     "g_test": "comparisons",
