@@ -5,7 +5,7 @@ from typing import Any
 
 from mlmm.alerting.processor import AlertingProcessor, AlertingState
 from mlmm.events import JSON, cloudevents_headers, decode_events, encode_json
-from mlmm.events.types import CommandState, Drift, Event, Report, RunState, Subject
+from mlmm.events.types import CommandState, Drift, Event, Gap, Report, RunState, Subject
 from mlmm.runtime.processor import Output, Record
 from mlmm.runtime.settings import AlertingSettings, Notifier, Order, Rule, Settings
 from mlmm.runtime.ticks import tick
@@ -18,6 +18,7 @@ TYPES = {
     Drift: "mlmm.drift.v1",
     RunState: "mlmm.run.state.v1",
     CommandState: "mlmm.command.state.v1",
+    Gap: "mlmm.gap.v1",
 }
 
 
@@ -113,6 +114,8 @@ def at(seconds: float) -> int:
 def key_of(finding: Any) -> bytes:
     if isinstance(finding, RunState):
         return finding.run_id.encode()
+    if isinstance(finding, Gap):
+        return f"{finding.topic}/{finding.partition}".encode()
     return (finding.target if isinstance(finding, CommandState) else finding.subject.model).encode()
 
 

@@ -49,6 +49,8 @@ class ListInput:
         self.position: dict[Place, int] = {}
         self.advised: dict[Place, int] = {}
         self.topic_id = "id-1"
+        self.partitions = PARTITIONS
+        self.oldest: dict[Place, int] = {}
         self.per_poll = 10
 
     def add(self, partition: int, value: Any, time: int = 1000, **given: Any) -> None:
@@ -72,10 +74,17 @@ class ListInput:
     async def logs(self, places: Iterable[Place]) -> dict[Place, Log]:
         return {
             place: Log(
-                *place, self.topic_id, PARTITIONS, 0, max((each.offset + 1 for each in self.log[place]), default=0)
+                *place,
+                self.topic_id,
+                self.partitions,
+                self.oldest.get(place, 0),
+                max((each.offset + 1 for each in self.log[place]), default=self.oldest.get(place, 0)),
             )
             for place in places
         }
+
+    async def first(self, place: Place) -> int:
+        return self.oldest.get(place, 0)
 
     async def advise(self, offsets: Mapping[Place, int]) -> None:
         self.advised.update(offsets)

@@ -111,6 +111,25 @@ def test_a_position_that_stands_still_while_the_log_goes_on_is_a_stall(looks: li
         look()
 
 
+def look_at(watch: Stalls, positions: dict[Place, Any], times: range, progress: int | None = None) -> None:
+    for now in times:
+        watch.check(positions, {PLACE: 9}, now, progress=now if progress is None else progress)
+
+
+def test_a_partition_that_waits_for_its_claim_is_not_stalled_while_claims_get_on():
+    """A large state takes longer to load than a position may stand still; one that hangs is a stall all the same."""
+    watch = Stalls(after=100)
+    look_at(watch, {PLACE: None}, range(0, 1000, 50))
+    with pytest.raises(Stalled, match="is not claimed for 150 s"):
+        look_at(watch, {PLACE: None}, range(1000, 1200, 50), progress=950)
+
+
+def test_a_position_that_stands_still_is_a_stall_whatever_others_load():
+    watch = Stalls(after=100)
+    with pytest.raises(Stalled, match="stands at offset 5"):
+        look_at(watch, {PLACE: 5, Place("t", 1): None}, range(0, 200, 50))
+
+
 def test_a_partition_that_went_elsewhere_is_forgotten():
     watch = Stalls(after=100)
     watch.check({PLACE: 5}, {PLACE: 9}, 0)

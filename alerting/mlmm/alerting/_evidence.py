@@ -7,9 +7,9 @@ from typing import Any
 from mlmm.alerting._cells import Watch
 from mlmm.alerting._rules import Ruling, Verdict
 from mlmm.alerting._words import clean, moment, period, span
-from mlmm.events.types import Drift, Report, RunState
+from mlmm.events.types import Drift, Gap, Report, RunState
 
-__all__ = ["DRIFTED", "HISTORY", "of_drift", "of_metric", "of_run", "of_silence"]
+__all__ = ["DRIFTED", "HISTORY", "of_drift", "of_gap", "of_metric", "of_run", "of_silence"]
 
 HISTORY = 48
 """Points of a picture."""
@@ -124,4 +124,20 @@ def of_silence(ruling: Ruling, last: int) -> dict[str, Any]:
         "what": "no_data",
         "condition": ruling.condition,
         "figures": {"last report": moment(last), "allowed silence": span(ruling.rule.no_data or 0)},
+    }
+
+
+def of_gap(gap: Gap) -> dict[str, Any]:
+    """Return the evidence of records that were lost."""
+    return {
+        "what": "gap",
+        "condition": "records deleted before they were read",
+        "figures": {
+            "topic": clean(gap.topic, _NAME),
+            "partition": gap.partition,
+            "records lost": gap.lost,
+            "first offset lost": gap.first,
+            "goes on at offset": gap.until,
+            "last read before": moment(gap.log_time) if gap.log_time else "nothing yet",
+        },
     }

@@ -8,13 +8,13 @@ import msgspec
 
 from mlmm.alerting._cells import Watch
 from mlmm.alerting._commands import give, supersede
-from mlmm.alerting._evidence import HISTORY, of_drift, of_metric, of_run, of_silence
+from mlmm.alerting._evidence import HISTORY, of_drift, of_gap, of_metric, of_run, of_silence
 from mlmm.alerting._rules import BASELINE, Rulebook, Ruling, Verdict, judge
 from mlmm.alerting._turn import Turn
 from mlmm.alerting._words import MICROSECONDS, apart, clean, span
-from mlmm.events.types import Drift, Report, RunState, Subject
+from mlmm.events.types import Drift, Gap, Report, RunState, Subject
 
-__all__ = ["FORGOTTEN_AFTER", "WATCHES", "fell_silent", "hear_drift", "hear_report", "hear_run"]
+__all__ = ["FORGOTTEN_AFTER", "WATCHES", "fell_silent", "hear_drift", "hear_gap", "hear_report", "hear_run"]
 
 WATCHES = 1000
 """Subjects that one island watches; what goes over is counted and not judged."""
@@ -138,6 +138,18 @@ def hear_drift(turn: Turn, drift: Drift, rulebook: Rulebook) -> None:
         earlier = watch.case.incident.evidence.get("drifted", {}) if watch.case else {}
         _alarm(turn, post, reason, of_drift(ruling, drift, earlier))
         watch.quiet = turn.time + round(turn.settings.resolve_after * MICROSECONDS)
+
+
+def hear_gap(turn: Turn, gap: Gap, rulebook: Rulebook) -> None:
+    """Open or renew the incident of a partition that lost records; it is resolved when no more are lost for a while."""
+    post = _post(turn, rulebook.lost, Subject(topic=gap.topic, partition=gap.partition))
+    if post is None:
+        return
+    place = f"{clean(gap.topic, 80)}[{gap.partition}]"
+    offsets = f"{gap.first:,} to {gap.until - 1:,}"
+    reason = f"{gap.lost:,} records of {place} were deleted before they were read (offsets {offsets})"
+    _alarm(turn, post, reason, of_gap(gap))
+    post.watch.quiet = turn.time + round(turn.settings.resolve_after * MICROSECONDS)
 
 
 def _alarm(turn: Turn, post: Post, reason: str, evidence: dict[str, Any]) -> None:

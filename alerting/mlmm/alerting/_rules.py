@@ -9,10 +9,12 @@ from mlmm.events.types import Subject
 from mlmm.runtime.durations import window_name
 from mlmm.runtime.settings import Rule
 
-__all__ = ["BASELINE", "Rulebook", "Ruling", "Verdict", "grace", "judge"]
+__all__ = ["BASELINE", "LOST", "Rulebook", "Ruling", "Verdict", "grace", "judge"]
 
 BASELINE = range(3, 21)
 """How many of the preceding windows that kept the bound ``drops_by`` and ``rises_by`` compare with (their mean)."""
+LOST = "records lost"
+"""The rule that no settings need: records were deleted before they were read, and everyone is told."""
 _CACHED_SUBJECTS = 10_000
 _LONGEST_GRACE = 15 * MICROSECONDS
 
@@ -113,15 +115,20 @@ class Rulebook:
     ----------
     rules : iterable of Rule
         From the settings; names are unique.
+    everyone : sequence of str
+        All notifiers of the settings: they are told where the monitoring itself has a hole.
     """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], *, everyone: Sequence[str] = ()) -> None:
         self._rulings = tuple(
             Ruling(rule, window_name(rule.window), *rule.held, round((rule.no_data or 0) * MICROSECONDS))
             for rule in rules
         )
         self._models: dict[Subject, tuple[Ruling, ...]] = {}
-        self.named = {ruling.rule.name: ruling for ruling in self._rulings}
+        # It watches topics, whatever the model: no finding of a model or run is shown to it.
+        rule = Rule(name=LOST, model="*", drift="*", severity="critical", notify=tuple(everyone))
+        self.lost = Ruling(rule, "", 1, 1, 0)
+        self.named = {LOST: self.lost, **{ruling.rule.name: ruling for ruling in self._rulings}}
 
     def for_model(self, subject: Subject) -> tuple[Ruling, ...]:
         """Return the rules that watch a model's finding.

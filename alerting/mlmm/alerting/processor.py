@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from mlmm.alerting._cells import Island, load_cell, save_cell
+from mlmm.alerting._cells import LAYOUT, Island, load_cell, save_cell
 from mlmm.alerting._commands import answer
-from mlmm.alerting._judges import FORGOTTEN_AFTER, hear_drift, hear_report, hear_run
+from mlmm.alerting._judges import FORGOTTEN_AFTER, hear_drift, hear_gap, hear_report, hear_run
 from mlmm.alerting._rules import Rulebook
 from mlmm.alerting._timers import Timer, fire, timers
 from mlmm.alerting._turn import Turn
 from mlmm.alerting._words import MICROSECONDS
 from mlmm.events import MalformedEvent, decode_events, header
-from mlmm.events.types import CommandState, Drift, Report, RunState
+from mlmm.events.types import CommandState, Drift, Gap, Report, RunState
 from mlmm.runtime.deadletters import dead_letter
 from mlmm.runtime.processor import Output, Record
 from mlmm.runtime.settings import Settings
@@ -26,9 +26,9 @@ MAX_KEYS = 100_000
 """Models and runs of one partition that have state; the findings of further ones are dead letters."""
 _AHEAD = 5 * 60 * MICROSECONDS
 _CELL = b"k"
-_TYPES = frozenset({"mlmm.report.v1", "mlmm.drift.v1", "mlmm.run.state.v1", "mlmm.command.state.v1"})
+_TYPES = frozenset({"mlmm.report.v1", "mlmm.drift.v1", "mlmm.run.state.v1", "mlmm.command.state.v1", "mlmm.gap.v1"})
 
-Finding = Report | Drift | RunState | CommandState
+Finding = Report | Drift | RunState | CommandState | Gap
 
 
 class AlertingProcessor:
@@ -42,13 +42,19 @@ class AlertingProcessor:
 
     name = "alerting"
     input = "findings"
+    layouts: tuple[int, ...] = (LAYOUT,)
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def state(self) -> "AlertingState":
-        """Make an empty state for one partition."""
+    def state(self, layout: int | None = None) -> "AlertingState":
+        """Make an empty state for one partition; there is one layout yet."""
+        del layout
         return AlertingState(self._settings)
+
+    def key_of(self, cell: bytes) -> bytes:
+        """Return the finding key that a cell belongs to."""
+        return cell[1:]
 
 
 class AlertingState:
@@ -61,7 +67,7 @@ class AlertingState:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.alerting
         self._issuer = f"{settings.deployment}/alerting"
-        self._rulebook = Rulebook(settings.rules)
+        self._rulebook = Rulebook(settings.rules, everyone=tuple(settings.notifiers))
         self._islands: dict[bytes, Island] = {}
         self._dirty: set[bytes] = set()
         self._due: dict[bytes, int] = {}
@@ -140,14 +146,16 @@ class AlertingState:
 
     def _hear(self, record: Record, finding: Finding, causation: str) -> list[Output]:
         self._counters["findings"] += 1
+        # A gap is noticed when it is noticed: no record of the input tells when, but its own log does.
+        now = record.log_time if isinstance(finding, Gap) else finding.log_time
         island = self._islands.get(record.key)
         if island is None:
-            island = Island(seen=finding.log_time)
-        elif finding.log_time - island.seen >= FORGOTTEN_AFTER:
+            island = Island(seen=now)
+        elif now - island.seen >= FORGOTTEN_AFTER:
             _begin_anew(island)
         at = partial(self._turn, record.key, island, record.offset)
-        turns = fire(island, _passed_by(finding), partial(at, causation=""), self._rulebook)
-        turn = at(finding.log_time, causation=causation)
+        turns = fire(island, _passed_by(finding, now), partial(at, causation=""), self._rulebook)
+        turn = at(now, causation=causation)
         match finding:
             case Report():
                 hear_report(turn, finding, self._rulebook)
@@ -155,9 +163,11 @@ class AlertingState:
                 hear_drift(turn, finding, self._rulebook)
             case RunState():
                 hear_run(turn, finding, self._rulebook)
+            case Gap():
+                hear_gap(turn, finding, self._rulebook)
             case CommandState():
                 turn.count("answers" if answer(turn, finding) else "answers_ignored")
-        island.seen = max(island.seen, finding.log_time)
+        island.seen = max(island.seen, now)
         self._keep(record.key, island)
         return [output for each in (*turns, turn) for output in each.outputs]
 
@@ -226,13 +236,12 @@ class AlertingState:
             heapq.heappush(self._old, (self._islands[key].seen + FORGOTTEN_AFTER, key))
 
 
-def _passed_by(finding: Finding) -> Callable[[Timer], bool]:
+def _passed_by(finding: Finding, now: int) -> Callable[[Timer], bool]:
     """Which timers a finding fires.
 
     Reports, drifts and run states of a key come in order from one worker: their silence is over at the deadline.
     Answers to commands may come from another one, so only an answer itself ends the wait for it at the deadline.
     """
-    now = finding.log_time
     if isinstance(finding, CommandState):
         answered = finding.command_id
         return lambda timer: timer.late <= now or (timer.name == answered and timer.deadline <= now)

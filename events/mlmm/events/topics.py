@@ -43,8 +43,8 @@ ALL: tuple[TopicSpec, ...] = (
     TopicSpec("resources", "host", (), "Hosts, trainers and serving processes to the resource processor."),
     TopicSpec(
         "findings",
-        "model, run id or host; of a command's state the command's target",
-        ("mlmm.report.v1", "mlmm.drift.v1", "mlmm.run.state.v1", "mlmm.command.state.v1"),
+        "model, run id or host; of a command's state the command's target; of a gap topic/partition",
+        ("mlmm.report.v1", "mlmm.drift.v1", "mlmm.run.state.v1", "mlmm.command.state.v1", "mlmm.gap.v1"),
         "Stream processors to alerting and the console.",
     ),
     TopicSpec("incidents", "incident id", ("mlmm.incident.v1",), "Alerting to the console.", compacted=True),

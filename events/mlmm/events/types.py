@@ -18,6 +18,7 @@ __all__ = [
     "Failure",
     "Falling",
     "FallingStrict",
+    "Gap",
     "Heartbeat",
     "Incident",
     "Label",
@@ -213,7 +214,7 @@ class Acked(Event, frozen=True, kw_only=True):
 
 
 class Subject(Event, frozen=True, kw_only=True):
-    """What a finding speaks of: a model (with version, route, segment) or a run (with attempt) or a host."""
+    """What a finding speaks of: a model (with version, route, segment), a run (with attempt), a host, or a topic."""
 
     model: str | None = None
     version: str | None = None
@@ -222,6 +223,9 @@ class Subject(Event, frozen=True, kw_only=True):
     run: str | None = None
     attempt: str | None = None
     host: str | None = None
+    topic: str | None = None
+    """Full name, with ``partition``."""
+    partition: int | None = None
 
 
 class Report(Event, frozen=True, kw_only=True):
@@ -305,6 +309,22 @@ class CommandState(Event, frozen=True, kw_only=True):
     """As in `Acked`."""
 
 
+class Gap(Event, frozen=True, kw_only=True):
+    """Records of an input that were deleted (retention) before they were read. Keyed by ``<topic>/<partition>``."""
+
+    topic: str
+    """Full name."""
+    partition: int
+    first: int
+    """Offset that was to be read next."""
+    until: int
+    """Offset of the oldest record that is left."""
+    lost: int
+    """Offsets between the two: how many records were lost, at most."""
+    log_time: int
+    """Log time of the last record that was read before; 0 where there was none."""
+
+
 # --- alerting ----------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +403,7 @@ TYPES: dict[str, type[Event]] = {
     "mlmm.drift.v1": Drift,
     "mlmm.run.state.v1": RunState,
     "mlmm.command.state.v1": CommandState,
+    "mlmm.gap.v1": Gap,
     "mlmm.incident.v1": Incident,
     "mlmm.notification.v1": Notification,
     "mlmm.notification.outcome.v1": NotificationOutcome,

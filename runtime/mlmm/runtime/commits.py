@@ -25,12 +25,12 @@ if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return 'fenced' end
 if m[3] == ARGV[3] then return 'done' end
 if m[4] ~= ARGV[4] then return 'offset ' .. tostring(m[4]) end
 local sets, dels, outs, news = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-if #ARGV ~= 10 + 2 * sets + dels + outs + 2 * news then return 'size ' .. #ARGV end
+if #ARGV ~= 11 + 2 * sets + dels + outs + 2 * news then return 'size ' .. #ARGV end
 for key, kind in pairs({[cells] = 'hash', [outbox] = 'list', [seen] = 'hash'}) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then return 'type ' .. key .. ' ' .. found end
 end
-local at = 11
+local at = 12
 local function each(command, key, values, step)
   local stop = at + values
   while at < stop do
@@ -44,6 +44,7 @@ each('HDEL', cells, dels, 1000)
 each('RPUSH', outbox, outs, 1000)
 each('HSET', seen, 2 * news, 1000)
 redis.call('HSET', meta, 'commit', ARGV[3], 'offset', ARGV[5], 'log_time', ARGV[6])
+if ARGV[11] ~= '' then redis.call('HSET', meta, 'epoch', ARGV[11]) end
 return 'ok'
 """)
 
@@ -65,6 +66,8 @@ class Commit(msgspec.Struct, frozen=True):
     """Encoded outputs, ascending by sequence."""
     seen: Mapping[bytes, bytes] = {}
     """``ce_source`` → last sequence, where it changed."""
+    epoch: int | None = None
+    """The epoch from now on, where it rises."""
 
     def arguments(self, held: Claim) -> list[Any]:
         """Arguments of the script, in order."""
@@ -73,7 +76,8 @@ class Commit(msgspec.Struct, frozen=True):
         head = [held.token, held.rev, self.id, self.expected, self.offset, self.log_time]
         sizes = [len(sets), len(gone), len(self.outputs), len(self.seen)]
         chain = itertools.chain.from_iterable
-        return [*head, *sizes, *chain(sets), *gone, *self.outputs, *chain(self.seen.items())]
+        epoch = "" if self.epoch is None else self.epoch
+        return [*head, *sizes, epoch, *chain(sets), *gone, *self.outputs, *chain(self.seen.items())]
 
     def size(self) -> int:
         """Bytes that it writes."""

@@ -145,6 +145,12 @@ class Consumer(driver.Consumer):
             for tp in wanted
         }
 
+    async def first(self, place: Place) -> int:
+        """Ask Kafka for the oldest record that is left."""
+        tp = TopicPartition(*place)
+        found: int = (await self._thread.earliest_offsets(tp))[tp]
+        return found
+
     async def advise(self, offsets: Mapping[Place, int]) -> None:
         """Commit to the group: advice for lag tools, so a failure is worth a line at most."""
         advice = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}

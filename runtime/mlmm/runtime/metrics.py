@@ -29,6 +29,8 @@ class PartitionMetrics(msgspec.Struct, kw_only=True):
     """Incoming records that lay in the wrong partition."""
     gaps: int = 0
     """Offsets that the broker no longer has (compaction, retention, aborted transactions)."""
+    lost: int = 0
+    """Of these, what retention deleted before it was read: each time a finding, and an incident."""
     ticks: int = 0
     """Ticks written."""
     outbox: int = 0

@@ -71,7 +71,8 @@ def view_of(notification: Notification) -> View:
 
 def _subject(incident: Incident) -> str:
     subject = incident.subject
-    return clean(subject.run or subject.model or subject.host or "?", 120)
+    place = f"{subject.topic}[{subject.partition}]" if subject.topic else "?"
+    return clean(subject.run or subject.model or subject.host or place, 120)
 
 
 def _since(incident: Incident) -> str:
@@ -90,7 +91,7 @@ def _facts(incident: Incident) -> list[tuple[str, str]]:
         ("Severity", incident.severity),
         ("Rule", f"{rule} ({condition})" if condition else rule),
     ]
-    for label in ("model", "version", "route", "segment", "run", "attempt", "host"):
+    for label in ("model", "version", "route", "segment", "run", "attempt", "host", "topic"):
         value = getattr(subject, label)
         if value:
             facts.append((label.capitalize(), clean(value, 120)))
@@ -167,6 +168,12 @@ def _steps(incident: Incident) -> list[tuple[str, str]]:
         return [
             ("See what was ordered, and whether it still stands", "mlmm tail commands"),
             ("See whether Kafka and the trainers' topics can be reached", "mlmm doctor"),
+            follow,
+        ]
+    if what == "gap":
+        return [
+            ("See whether the workers run and keep up", "mlmm doctor"),
+            ("See how long Kafka keeps the topics", "mlmm topics check"),
             follow,
         ]
     if what == "no_data":

@@ -60,7 +60,9 @@ class Drainer:
         self._sign = sign
         self._give_up_after, self._address = give_up_after, address
         self._on_room = on_room
-        self._waves = 0
+        self._turn = 0
+        self.waves = 0
+        """Sent and popped so far."""
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self.lock = asyncio.Lock()
@@ -107,8 +109,8 @@ class Drainer:
         parts: list[tuple[Partition, list[bytes]]] = []
         room, entries_left = WAVE_BYTES, WAVE_ENTRIES
         held = [each for each in self._partitions.values() if each.held]
-        self._waves += 1
-        first = self._waves % max(len(held), 1)  # by turns: one that is never empty must not hold the others back
+        self._turn += 1
+        first = self._turn % max(len(held), 1)  # by turns: one that is never empty must not hold the others back
         for partition in (*held[first:], *held[:first]):
             head: list[bytes] = []
             for entry in islice(partition.pending, entries_left):
@@ -129,6 +131,7 @@ class Drainer:
         for partition, head in parts:
             partition.paid(len(head))
             partition.metrics.sent += len(head)
+        self.waves += 1
         async with self._moved:
             self._moved.notify_all()
         self._on_room()

@@ -157,6 +157,11 @@ class Engine:
         if not task.cancelled() and (error := task.exception()):
             self._fail(error)
 
+    @property
+    def progress(self) -> int:
+        """Rises while claims get on."""
+        return self._claimer.progress + self._drainer.waves
+
     # --- claiming ------------------------------------------------------------------------------------------------
 
     @property
@@ -183,6 +188,10 @@ class Engine:
                         continue
                     await self._drop({place})
                 claimed = await loop.run_in_executor(self._commits, self._claimer.claim, place, logs[place])
+                if logs[place].first > claimed.offset:
+                    change = self._lose(place, claimed, logs[place].first)
+                    await loop.run_in_executor(self._commits, self._commit_one, claimed, change)
+                    claimed.committed_to(change, 0.0)
                 self.partitions[place] = claimed
             await self._drainer.empty(list(self.partitions.values()))
             await consumer.seek({place: partition.offset for place, partition in self.partitions.items()})
@@ -249,9 +258,8 @@ class Engine:
             partition = self.partitions.get(place)
             if partition is None or not partition.held:  # no record is accepted for a partition that is not claimed
                 continue
-            change, seek = await self._take(place, partition, records, consumer)
-            if change:
-                changes.append((partition, change))
+            made, seek = await self._take(place, partition, records, consumer)
+            changes += [(partition, change) for change in made]
             if seek:
                 seeks[place] = partition.offset
         if seeks:
@@ -263,8 +271,9 @@ class Engine:
 
     async def _take(
         self, place: Place, partition: Partition, records: Sequence[Any], consumer: Input
-    ) -> tuple[Commit | None, bool]:
+    ) -> tuple[list[Commit], bool]:
         """Fold what the gap rule accepts; say what is to be committed, and whether to fetch once more."""
+        changes: list[Commit] = []
         accepted = partition.gaps.accept(records, partition.offset)
         partition.lower = partition.lower + 1 if accepted.lower else 0
         if accepted.lower:
@@ -273,17 +282,32 @@ class Engine:
             logger.warning(
                 "gap in the log", extra={**place._asdict(), "offset": partition.offset, "missing": accepted.gap}
             )
-        change: Commit | None = None
+            # Holes that transactions and compaction leave are no loss: only what lies before the log's first record is.
+            until = min(await consumer.first(place), accepted.fetched[0].offset)
+            if until > partition.offset:
+                changes.append(self._lose(place, partition, until))
         if accepted.fetched:
+            if partition.placement.strangers(accepted.fetched):
+                await self._same_log(place, partition, consumer)
             loop = asyncio.get_running_loop()
-            change = await loop.run_in_executor(self._cpu, partition.fold, accepted.fetched, accepted.gap)
+            changes.append(await loop.run_in_executor(self._cpu, partition.fold, accepted.fetched, accepted.gap))
             self.metrics.counters[partition.processor.name, partition.number] = partition.counters
         partition.metrics.lag = max(0, (consumer.end(place) or 0) - partition.offset)
-        return change, accepted.seek
+        return changes, accepted.seek
 
-    async def _look_again(self, place: Place, partition: Partition, consumer: Input) -> None:
+    @staticmethod
+    def _lose(place: Place, partition: Partition, until: int) -> Commit:
+        extra = {**place._asdict(), "offset": partition.offset, "until": until, "lost": until - partition.offset}
+        logger.error("records deleted before they were read", extra=extra)
+        return partition.lose(until)
+
+    async def _same_log(self, place: Place, partition: Partition, consumer: Input) -> None:
+        """Raise `LogChanged` where the topic was made anew, cut short, or given more partitions."""
         log = (await consumer.logs([place]))[place]
         await asyncio.get_running_loop().run_in_executor(self._commits, self._claimer.check, partition, log)
+
+    async def _look_again(self, place: Place, partition: Partition, consumer: Input) -> None:
+        await self._same_log(place, partition, consumer)
         if partition.lower >= LOWER_LIMIT:
             raise LogChanged(
                 f"{place.topic}[{place.partition}]: the log gives records from before offset {partition.offset}, again "

@@ -55,14 +55,22 @@ class Placement:
         self.partition = partition
         self.partitions = partitions
         self._right: set[bytes] = set()
+        self._wrong: set[bytes] = set()
+
+    def strangers(self, records: Sequence[Fetched]) -> bool:
+        """Whether keys that were never seen lie in the wrong partition: the topic may have been given more of them."""
+        unknown = {each.key or b"" for each in records} - self._right - self._wrong
+        return any(key and partition_of(key, self.partitions) != self.partition for key in unknown)
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Output]]:
         """Return the records that lie where their key belongs, and dead letters for the others."""
         unknown = {record.key for record in records} - self._right
         wrong = {key for key in unknown if not key or partition_of(key, self.partitions) != self.partition}
-        if len(self._right) > self._REMEMBERED:
-            self._right.clear()
+        for known in (self._right, self._wrong):
+            if len(known) > self._REMEMBERED:
+                known.clear()
         self._right |= unknown - wrong
+        self._wrong |= wrong
         if not wrong:
             return records, []
         right: list[Record] = []

@@ -27,6 +27,9 @@ class Input(Protocol):
     async def logs(self, places: Iterable[Place]) -> dict[Place, Log]:
         """Say what Kafka knows of these partitions."""
 
+    async def first(self, place: Place) -> int:
+        """Offset of the oldest record that is left, asked of Kafka."""
+
     async def advise(self, offsets: Mapping[Place, int]) -> None:
         """Tell Kafka the offsets, for lag tools; failures do not matter."""
 

@@ -5,10 +5,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from mlmm.runtime import outbox, sequence
 from mlmm.runtime.claims import Claim
 from mlmm.runtime.commits import Commit
 from mlmm.runtime.harness.intake import GapRule, Placement, records_of
+from mlmm.runtime.losses import lost_records
 from mlmm.runtime.metrics import PartitionMetrics
 from mlmm.runtime.processor import Processor, State
 from mlmm.runtime.store import Keys
@@ -71,7 +74,7 @@ class Partition:
         self.pending: deque[bytes] = deque()
         """Committed outputs that are not popped from the outbox yet; changed by `owe` and `paid` alone."""
         self.pending_bytes = 0
-        self._placement = Placement(number, partitions)
+        self.placement = Placement(number, partitions)
         self._seen = seen
         self._polls = 0
         self.deadline = state.deadline()
@@ -96,7 +99,7 @@ class Partition:
             came = len(records)
             records = self._seen.fresh(records)
             metrics.duplicates += came - len(records)
-        records, outputs = self._placement.split(records)
+        records, outputs = self.placement.split(records)
         metrics.misplaced += len(outputs)
         caused = self.state.process(records)
         outputs = sorted([*caused, *outputs], key=lambda output: output.offset) if outputs else caused
@@ -119,6 +122,30 @@ class Partition:
         self.counters = dict(self.state.counters())
         metrics.process_seconds += time.perf_counter() - begun
         return change
+
+    def lose(self, until: int) -> Commit:
+        """Go on at the oldest record that is left; what was deleted before it was read leaves as a finding.
+
+        The epoch rises: where Redis came back older, what is put out from here on is higher than what was put out
+        before, and no reader takes it for a repetition.
+        """
+        first, self.offset = self.offset, until
+        self.claim = msgspec.structs.replace(self.claim, epoch=self.claim.epoch + 1)
+        lost = lost_records(self.source, self.topic, self.number, first=first, until=until, log_time=self.log_time)
+        self.metrics.lost += until - first
+        self.metrics.position = until
+        self.metrics.outputs += 1
+        self._polls += 1
+        number = sequence.encode(self.claim.epoch, first, 0)
+        return Commit(
+            id=f"{self.claim.token}:{self._polls}",
+            expected=first,
+            offset=until,
+            log_time=self.log_time,
+            cells={},
+            outputs=[outbox.encode(number, lost, self.processor.input, self.number)],
+            epoch=self.claim.epoch,
+        )
 
     def committed_to(self, change: Commit, seconds: float) -> None:
         """Take note that Redis holds a commit."""

@@ -42,8 +42,11 @@ class Stalls:
     def __init__(self, after: float) -> None:
         self._after = after
         self._since: dict[Place, tuple[int | None, float]] = {}
+        self._progress = -1
 
-    def check(self, positions: dict[Place, int | None], ends: dict[Place, int], now: float) -> None:
+    def check(
+        self, positions: dict[Place, int | None], ends: dict[Place, int], now: float, *, progress: int = 0
+    ) -> None:
         """Raise `Stalled` where one stood still for too long with records left to read.
 
         Parameters
@@ -54,11 +57,16 @@ class Stalls:
             End of each log.
         now : float
             Monotonic clock, seconds.
+        progress : int
+            How far claims got: a partition that waits for its own is not stalled while they get on.
         """
+        claiming = progress != self._progress
+        self._progress = progress
         self._since = {place: since for place, since in self._since.items() if place in positions}
         for place, position in positions.items():
             last, since = self._since.get(place, (-1, now))
-            if position != last or (position is not None and ends.get(place, 0) <= position):
+            waits = claiming if position is None else ends.get(place, 0) <= position
+            if position != last or waits:
                 self._since[place] = (position, now)
             elif now - since > self._after:
                 at = "is not claimed" if position is None else f"stands at offset {position}"
@@ -177,4 +185,4 @@ class Watch:
         for place, end in ends.items():
             if place in claimed:
                 claimed[place].metrics.lag = max(0, end - claimed[place].offset)
-        self._stalls.check(positions, ends, now)
+        self._stalls.check(positions, ends, now, progress=self._engine.progress)
