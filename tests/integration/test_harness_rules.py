@@ -169,7 +169,7 @@ def test_another_number_of_partitions_is_refused(rig: Rig):
     rig.admin.create_partitions({rig.topic("serving"): 4})
     worker = rig.start()
     assert worker.ended() == Exit.LOG_CHANGED
-    assert worker.says("begin anew under another `deployment`")
+    assert worker.says(f"mlmm topics repartition {rig.topic('serving')}")
 
 
 def test_a_log_that_ends_before_the_stored_offset_is_refused(rig: Rig):

@@ -1,6 +1,7 @@
 """A processor as plain as can be: counts and sums per key, speaks up after every k events and at deadlines.
 
 A value is a msgpack list of integers, or ``{"arm": n}``: then a deadline is due n microseconds of log time later.
+Layout 1 of a cell is three numbers; layout 2 has its number before them.
 """
 
 import struct
@@ -17,15 +18,21 @@ _CELL = struct.Struct("<qqq")
 
 
 class CountingState:
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, layout: int = 1, layouts: Sequence[int] = (1,)) -> None:
+        self.every, self.layout, self.layouts = every, layout, layouts
         self.sums: dict[bytes, list[int]] = {}
         self._touched: set[bytes] = set()
         self._events = 0
 
     def load(self, cells: Iterable[tuple[bytes, bytes]]) -> None:
         for key, value in cells:
-            self.sums[key] = list(_CELL.unpack(value))
+            layout = 1 if len(value) == _CELL.size else value[0]
+            if layout not in self.layouts:
+                raise ValueError(f"cell {key!r}: layout {layout}, this version reads {self.layouts}")
+            self.sums[key] = list(_CELL.unpack(value[-_CELL.size :]))
+
+    def _cell(self, key: bytes) -> bytes:
+        return (b"" if self.layout == 1 else bytes([self.layout])) + _CELL.pack(*self.sums[key])
 
     def process(self, records: Sequence[Record]) -> list[Output]:
         outputs: list[Output] = []
@@ -73,12 +80,12 @@ class CountingState:
         )
 
     def changed(self) -> Mapping[bytes, bytes | None]:
-        changed = {key: _CELL.pack(*self.sums[key]) for key in self._touched}
+        changed = {key: self._cell(key) for key in self._touched}
         self._touched = set()
         return changed
 
     def cells(self) -> Mapping[bytes, bytes]:
-        return {key: _CELL.pack(*cell) for key, cell in self.sums.items()}
+        return {key: self._cell(key) for key in self.sums}
 
     def deadline(self) -> int | None:
         return min((cell[2] for cell in self.sums.values() if cell[2]), default=None)
@@ -90,8 +97,17 @@ class CountingState:
 class Counting:
     """Reads ``serving`` unless told otherwise."""
 
-    def __init__(self, name: str = "counting", input: str = "serving", every: int = 10) -> None:  # noqa: A002 - the door's name
-        self.name, self.input, self.every = name, input, every
+    def __init__(
+        self,
+        name: str = "counting",
+        input: str = "serving",  # noqa: A002 - the door's name
+        every: int = 10,
+        layouts: Sequence[int] = (1,),
+    ) -> None:
+        self.name, self.input, self.every, self.layouts = name, input, every, tuple(layouts)
 
-    def state(self) -> CountingState:
-        return CountingState(self.every)
+    def state(self, layout: int | None = None) -> CountingState:
+        return CountingState(self.every, layout or self.layouts[-1], self.layouts)
+
+    def key_of(self, cell: bytes) -> bytes:
+        return cell

@@ -14,7 +14,7 @@ from mlmm.events.headers import header
 from mlmm.events.signing import SIGNATURE
 from mlmm.runtime import claims, outbox, store
 from mlmm.runtime.commits import ARGUMENT_LIMIT, Commit, commit
-from mlmm.runtime.errors import Fenced, LogChanged, SettingsError
+from mlmm.runtime.errors import Fenced, LogChanged, SettingsError, StateRefused
 from mlmm.runtime.processor import Output
 from mlmm.runtime.sequence import encode
 from mlmm.runtime.store import Keys, adopt, read_cells, refuse_eviction
@@ -82,7 +82,7 @@ def test_a_claim_stores_topic_id_and_partition_count(redis, keys):
     ("now", "says"),
     [
         (log(topic_id="id-2"), "mlmm topics adopt t"),
-        (log(partitions=4), "make the topic with 3 again"),
+        (log(partitions=4), "made from 3 partitions.*mlmm topics repartition t"),
         (log(end=9), "the log ends at offset 9, before 10.*mlmm topics adopt t"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_broker_that_tells_no_topic_id_does_not_change_the_log(redis, keys):
 def test_a_newer_layout_is_refused(redis, keys):
     claims.claim(redis, keys, log())
     redis.hset(keys.meta, "layout", store.LAYOUT + 1)
-    with pytest.raises(LogChanged, match="upgrade the workers"):
+    with pytest.raises(StateRefused, match="run a newer version"):
         claims.claim(redis, keys, log())
 
 

@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 from mlmm.events.errors import MlmmError
 
-__all__ = ["Fenced", "LogChanged", "MissingExtra", "MlmmError", "Problem", "ServiceUnavailable", "SettingsError"]
+__all__ = [
+    "Fenced",
+    "LogChanged",
+    "MissingExtra",
+    "MlmmError",
+    "Problem",
+    "ServiceUnavailable",
+    "SettingsError",
+    "StateRefused",
+]
 
 
 class Problem(NamedTuple):
@@ -85,3 +94,7 @@ class Fenced(MlmmError):  # noqa: N818 - as above
 
 class LogChanged(MlmmError):  # noqa: N818 - as above
     """The input topic is no longer the log that the state was made from; the message says how to adopt it."""
+
+
+class StateRefused(MlmmError):  # noqa: N818 - as above
+    """A stored state of a layout that this version does not read, or one that is damaged."""

@@ -83,6 +83,12 @@ class Processor(Protocol):
     """``"serving"``, ``"training"``, ``"alerting"``: part of keys in Redis and of ``ce_source``."""
     input: str
     """Logical name of the input topic, without the prefix."""
+    layouts: tuple[int, ...]
+    """Layouts of cells that it reads and writes, ascending: the newest, and at least the one before, so that two
+    versions may run side by side (``mlmm state upgrade`` ends that)."""
 
-    def state(self) -> State:
-        """Make an empty state for one partition."""
+    def state(self, layout: int | None = None) -> State:
+        """Make an empty state for one partition, which reads all `layouts` and writes one; the newest for None."""
+
+    def key_of(self, cell: bytes) -> bytes:
+        """Return the record key that a cell belongs to: all that is known of a key goes where its records go."""

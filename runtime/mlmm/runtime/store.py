@@ -2,7 +2,7 @@
 
 All keys of a partition share a hash tag, so that one script may write them::
 
-    {<deployment>:<processor>:<partition>}:meta     hash: claim, offset, epoch, topic id, partition count
+    {<deployment>:<processor>:<partition>}:meta     hash: claim, offset, epoch, topic id, partition count, layouts
     {<deployment>:<processor>:<partition>}:cells    hash: the state, cell → value
     {<deployment>:<processor>:<partition>}:outbox   list: committed outputs that Kafka has not acknowledged yet
     {<deployment>:<processor>:<partition>}:seen     hash: ce_source → last sequence
@@ -13,9 +13,19 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from mlmm.runtime.errors import SettingsError
+from mlmm.runtime.errors import SettingsError, StateRefused
 
-__all__ = ["LAYOUT", "Keys", "RedisLike", "adopt", "iter_hash", "read_cells", "refuse_eviction"]
+__all__ = [
+    "CHUNK",
+    "LAYOUT",
+    "Keys",
+    "RedisLike",
+    "adopt",
+    "iter_hash",
+    "read_cells",
+    "refuse_eviction",
+    "request_layout",
+]
 
 LAYOUT = 1
 """Version of this layout, in ``meta``."""
@@ -137,3 +147,42 @@ def adopt(redis: RedisLike, keys: Keys, *, topic_id: str, partitions: int, offse
     fields = {"token": secrets.token_hex(16), "topic_id": topic_id, "partitions": partitions, "offset": offset}
     redis.execute_command("HSET", keys.meta, *(part for field in fields.items() for part in field))
     return epoch
+
+
+def request_layout(redis: RedisLike, keys: Keys, layout: int) -> int | None:
+    """Ask for a state in a newer layout: what ``mlmm state upgrade`` does to one partition.
+
+    Whoever holds the claim is fenced; whoever claims next rewrites all cells, or is refused where it is too old.
+
+    Parameters
+    ----------
+    redis : RedisLike
+        The store.
+    keys : Keys
+        Of the partition.
+    layout : int
+        The layout that is asked for.
+
+    Returns
+    -------
+    int or None
+        The layout that the cells have now; None where there is no state.
+
+    Raises
+    ------
+    StateRefused
+        The state is of a newer layout than that.
+    """
+    fields = redis.execute_command("HMGET", keys.meta, "offset", "state_layout", "upgrade_to")
+    if fields[0] is None:
+        return None
+    found = int(fields[1] or 1)
+    if max(found, int(fields[2] or 0)) > layout:
+        raise StateRefused(
+            f"{keys.meta.removesuffix(':meta')}: the state is of a newer layout than {layout}, the newest that this "
+            "version knows: run the newer version's `mlmm state upgrade`"
+        )
+    if found < layout:
+        redis.execute_command("HSET", keys.meta, "upgrade_to", layout, "token", secrets.token_hex(16))
+        redis.execute_command("HINCRBY", keys.meta, "rev", 1)
+    return found

@@ -20,6 +20,7 @@ _HOPELESS = {
     2: "its command line or settings are wrong",
     4: "another process runs under its slot's name, and the two would fight for ever",
     5: "its input is no longer the log that the state was made from: a person must decide",
+    6: "the state is of a layout that it does not read, or damaged: a person must decide",
 }
 """Exit codes (`mlmm.runtime.harness.Exit`) after which starting again is of no use."""
 _AWAY = 3
@@ -177,7 +178,7 @@ def supervise(
     Returns
     -------
     int
-        0 after a signal, else the code of the process that ended hopelessly (2, 4, 5) or kept failing.
+        0 after a signal, else the code of the process that ended hopelessly (2, 4, 5, 6) or kept failing.
     """
     decided = Slots(slots, policy or Policy())
     stop = stop or threading.Event()

@@ -5,14 +5,15 @@ import time
 from collections.abc import Mapping
 
 from mlmm.runtime import claims, outbox
-from mlmm.runtime.claims import Log
-from mlmm.runtime.errors import Fenced
+from mlmm.runtime.claims import Claim, Log
+from mlmm.runtime.errors import Fenced, LogChanged, StateRefused
 from mlmm.runtime.harness.kafka_side import Place
 from mlmm.runtime.harness.partition import Partition
 from mlmm.runtime.harness.patience import Patience
 from mlmm.runtime.metrics import Metrics
 from mlmm.runtime.processor import Processor, State
 from mlmm.runtime.sequence import Seen, source
+from mlmm.runtime.staging import Staging
 from mlmm.runtime.store import Keys, RedisLike, iter_hash
 
 __all__ = ["WORKER_MADE", "Claimer"]
@@ -51,6 +52,8 @@ class Claimer:
     ) -> None:
         self._processors, self._deployment, self._redis = processors, deployment, redis
         self._patience, self._metrics = patience, metrics
+        self.progress = 0
+        """Rises while a claim gets on: chunks of state read, partitions claimed."""
 
     def claim(self, place: Place, log: Log) -> Partition:
         """Claim a partition and load it; raises `LogChanged` where its state was made from another log."""
@@ -58,8 +61,9 @@ class Claimer:
         keys = Keys.of(self._deployment, processor.name, place.partition)
         redis, again = self._redis, self._patience
         begun = time.perf_counter()
-        held = again(lambda: claims.claim(redis, keys, log))
-        state, size = again(lambda: self._load(keys, processor))
+        again(lambda: self._same_counts(place, log))
+        held = again(lambda: claims.claim(redis, keys, log, layouts=processor.layouts))
+        state, size = again(lambda: self._load(keys, processor, held))
         seen = again(lambda: self._seen(keys)) if processor.input in WORKER_MADE else None
         entries = again(lambda: outbox.read(redis, keys))
         partition = Partition(
@@ -76,6 +80,7 @@ class Claimer:
         )
         partition.owe(entries)
         self._metrics.claims += 1
+        self._moved()
         extra = {**place._asdict(), "rev": held.rev, "offset": held.offset, "state_bytes": size, "outbox": len(entries)}
         logger.info("partition claimed", extra={**extra, "seconds": round(time.perf_counter() - begun, 3)})
         return partition
@@ -90,12 +95,47 @@ class Claimer:
 
     def check(self, partition: Partition, log: Log) -> None:
         """Raise `LogChanged` where the log is no longer the one that the state was made from."""
-        self._patience(lambda: claims.check(self._redis, partition.keys, log))
+        layouts = partition.processor.layouts
+        self._patience(lambda: claims.check(self._redis, partition.keys, log, layouts=layouts))
 
-    def _load(self, keys: Keys, processor: Processor) -> tuple[State, int]:
+    def _same_counts(self, place: Place, log: Log) -> None:
+        """Raise `LogChanged` where a state of another partition was made from another number of partitions.
+
+        A partition that was added has no state of its own to refuse, and the state of its keys lies elsewhere.
+        """
+        name = self._processors[place.topic].name
+        for number in range(log.partitions):
+            if number != place.partition:
+                keys = Keys.of(self._deployment, name, number)
+                count = self._redis.execute_command("HGET", keys.meta, "partitions")
+                if count is not None and int(count) != log.partitions:
+                    raise LogChanged(claims.repartitioned(log, int(count)))
+
+    def _load(self, keys: Keys, processor: Processor, held: Claim) -> tuple[State, int]:
         # A try that Redis leaves half way is followed by one into an empty state.
-        state = processor.state()
-        return state, claims.load(self._redis, keys, state)
+        state = processor.state(held.wanted)
+        try:
+            size = claims.load(self._redis, keys, state, self._moved)
+            state.deadline()  # some states read their cells when all are there
+        except ValueError as error:
+            raise StateRefused(
+                f"{keys.cells}: {error}. Put Redis back to a snapshot in which it was whole: the log is read again "
+                "from there on"
+            ) from error
+        if held.wanted != held.layout:
+            self._upgrade(keys, state, held)
+        return state, size
+
+    def _upgrade(self, keys: Keys, state: State, held: Claim) -> None:
+        """Write all cells in the layout that ``mlmm state upgrade`` asked for: nothing of the one before is left."""
+        staging = Staging(self._redis, keys, f"layout-{held.wanted}")
+        staging.clear()
+        staging.cells(state.cells().items())
+        staging.swap(held.token, {"state_layout": held.wanted}, whole=False)
+        logger.info("state upgraded", extra={"cells": keys.cells, "was": held.layout, "layout": held.wanted})
+
+    def _moved(self) -> None:
+        self.progress += 1
 
     def _seen(self, keys: Keys) -> Seen:
         return Seen({source: last for chunk in iter_hash(self._redis, keys.seen) for source, last in chunk})

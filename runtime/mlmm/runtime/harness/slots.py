@@ -54,5 +54,5 @@ class Slot:
         if stored:
             raise Superseded(
                 f"{self.key}: another process took this slot's name (epoch {stored}, ours is {self.epoch}): "
-                "give each worker process a slot of its own"
+                "give each worker process a slot of its own (`mlmm worker --name NAME` where two machines share a name)"
             )

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlmm.events.signing import sign
 from mlmm.events.topics import Topics
-from mlmm.runtime.errors import Fenced, LogChanged, MissingExtra, ServiceUnavailable, SettingsError
+from mlmm.runtime.errors import (
+    Fenced,
+    LogChanged,
+    MissingExtra,
+    ServiceUnavailable,
+    SettingsError,
+    StateRefused,
+)
 from mlmm.runtime.extras import require
 from mlmm.runtime.harness.slots import Slot, Superseded
 from mlmm.runtime.harness.watch import Watch
@@ -54,11 +61,14 @@ class Exit(IntEnum):
     """A newer process runs under this slot's name: starting anew would make the two fight for ever."""
     LOG_CHANGED = 5
     """The input is no longer the log that the state was made from: a person must decide."""
+    STATE_REFUSED = 6
+    """The state is of a layout that this version does not read, or damaged: a person must decide."""
 
 
 _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (Superseded, Exit.SUPERSEDED),
     (LogChanged, Exit.LOG_CHANGED),
+    (StateRefused, Exit.STATE_REFUSED),
     (SettingsError, Exit.SETTINGS),
     (MissingExtra, Exit.SETTINGS),
     (ServiceUnavailable, Exit.UNAVAILABLE),

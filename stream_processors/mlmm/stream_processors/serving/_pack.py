@@ -59,6 +59,7 @@ from ._fields import (
     SERVICE,
     Config,
 )
+from ._layout import LAYOUT
 
 __all__ = [
     "CHUNK_WORDS",
@@ -71,7 +72,6 @@ __all__ = [
     "unpack_series",
 ]
 
-LAYOUT = 1
 CHUNK_WORDS = 1 + ROW_COLUMNS * CHUNK_ROWS
 _ACCUMULATORS = 8 * (ACCUMULATED + ACCUMULATED_FLOATS)
 

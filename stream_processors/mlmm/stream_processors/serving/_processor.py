@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from mlmm.runtime.settings import ServingSettings
 
+from . import _layout
+
 if TYPE_CHECKING:
     from mlmm.runtime.processor import State
 
@@ -21,12 +23,18 @@ class ServingProcessor:
 
     name = "serving"
     input = "serving"
+    layouts: tuple[int, ...] = (_layout.LAYOUT,)
 
     def __init__(self, settings: ServingSettings) -> None:
         self._settings = settings
 
-    def state(self) -> "State":
-        """Make an empty state for one partition."""
+    def state(self, layout: int | None = None) -> "State":
+        """Make an empty state for one partition; there is one layout yet."""
+        del layout
         from ._state import ServingState  # noqa: PLC0415 - numba takes more than half a second
 
         return ServingState(self._settings)
+
+    def key_of(self, cell: bytes) -> bytes:
+        """Return the record key that a cell belongs to."""
+        return _layout.key_of(cell)

@@ -22,7 +22,7 @@ __all__ = ["FIGURES", "INFO", "Info", "Places", "Run", "Status", "decode_info", 
 
 INFO: Final = b"i"
 FIGURES: Final = b"s"
-_VERSION: Final = b"\x01"
+_VERSION: Final = bytes((at.LAYOUT,))
 _CACHED_HEADS: Final = 32
 
 Status = Literal["running", "completed", "stopped", "interrupted", "failed", "lost"]

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from mlmm.stream_processors.training._layout import LAYOUT
 from mlmm.stream_processors.training.bounds import Bounds
 from mlmm.stream_processors.training.state import TrainingState
 
@@ -29,11 +30,17 @@ class TrainingProcessor:
 
     name = "training"
     input = "training"
+    layouts: tuple[int, ...] = (LAYOUT,)
 
     def __init__(self, settings: TrainingSettings, *, bounds: Bounds | None = None) -> None:
         self._lost_after = settings.lost_after
         self._bounds = bounds or Bounds()
 
-    def state(self) -> TrainingState:
-        """Make an empty state for one partition."""
+    def state(self, layout: int | None = None) -> TrainingState:
+        """Make an empty state for one partition; there is one layout yet."""
+        del layout
         return TrainingState(self._lost_after, self._bounds)
+
+    def key_of(self, cell: bytes) -> bytes:
+        """Return the run id that a cell belongs to."""
+        return cell[1:]
