@@ -14,7 +14,7 @@ from mlmm.runtime.processor import State
 from mlmm.runtime.scripts import Script
 from mlmm.runtime.store import LAYOUT, Keys, RedisLike, iter_hash
 
-__all__ = ["Claim", "Log", "check", "claim", "load", "renew", "repartitioned"]
+__all__ = ["Claim", "Fence", "Log", "check", "claim", "fence", "load", "renew", "repartitioned"]
 
 # The same test stands before a claim and in the check of one that is held. All of it comes before the first write: who
 # may not claim must not fence the owner either.
@@ -171,6 +171,50 @@ def repartitioned(log: Log, stored: int) -> str:
     return (
         f"{log.topic}[{log.partition}]: the state was made from {stored} partitions, the topic now has "
         f"{log.partitions}, so keys lie elsewhere: stop the workers and run `mlmm topics repartition {log.topic}`"
+    )
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """What a state was when it was fenced, for whoever mends it while no worker may write."""
+
+    token: str
+    rev: int
+    offset: int | None
+    """None where there is no state yet."""
+    epoch: int
+    log_time: int
+    layout: int | None
+    topic_id: str
+    partitions: int
+
+    @property
+    def claim(self) -> Claim:
+        """The right to pop from the outbox."""
+        return Claim(self.token, self.rev, self.offset or 0, self.epoch, self.log_time)
+
+
+def fence(redis: RedisLike, keys: Keys, partitions: int) -> Fence:
+    """End every claim on a partition and read where its state stands, from now on unchanged.
+
+    A partition that has no state gets the number of ``partitions`` that the others have: nobody may begin one there
+    meanwhile.
+    """
+    token = secrets.token_hex(16)
+    redis.execute_command("HSETNX", keys.meta, "partitions", partitions)
+    redis.execute_command("HSET", keys.meta, "token", token)
+    rev = int(redis.execute_command("HINCRBY", keys.meta, "rev", 1))
+    names = ("offset", "epoch", "log_time", "state_layout", "upgrade_to", "topic_id", "partitions")
+    offset, epoch, log_time, layout, wanted, topic_id, count = redis.execute_command("HMGET", keys.meta, *names)
+    stored = None if offset is None else max(int(layout or 1), int(wanted or 0))
+    return Fence(
+        token=token,
+        rev=rev,
+        offset=None if offset is None else int(offset),
+        epoch=int(epoch or 0),
+        log_time=int(log_time or 0),
+        layout=stored,
+        topic_id=(topic_id or b"").decode(),
+        partitions=int(count),
     )
 
 

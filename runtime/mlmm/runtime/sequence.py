@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from mlmm.events.headers import header
 from mlmm.runtime.processor import Output, Record
 
-__all__ = ["WIDTH", "Seen", "encode", "numbered", "parse", "source"]
+__all__ = ["WIDTH", "WORKER_MADE", "Seen", "encode", "numbered", "parse", "source"]
 
 WIDTH = 33
 """Bytes of a sequence: epoch (6 digits), offset (19: a signed 64-bit integer), index (6), two dots."""
+WORKER_MADE = frozenset({"findings"})
+"""Inputs that other workers make, with a ``sequence``: what was seen before is dropped."""
 
 
 _FORM = re.compile(rb"[0-9]{6}\.[0-9]{19}\.[0-9]{6}").fullmatch

@@ -45,7 +45,7 @@ class Staging:
     def __init__(self, redis: RedisLike, keys: Keys, name: str | None = None) -> None:
         self._redis, self._keys = redis, keys
         self._new = Keys(*(f"{key}:new" for key in keys))
-        self._name = name or secrets.token_hex(8)
+        self.name = name or secrets.token_hex(8)
 
     def clear(self) -> None:
         """Forget what an earlier try left."""
@@ -82,7 +82,7 @@ class Staging:
             Someone else claimed the partition meanwhile; nothing was changed.
         """
         fields = [part for field in meta.items() for part in field]
-        reply = _SWAP(self._redis, (*self._keys, *self._new[1:]), [token, self._name, 4 if whole else 2, *fields])
+        reply = _SWAP(self._redis, (*self._keys, *self._new[1:]), [token, self.name, 4 if whole else 2, *fields])
         if reply == b"fenced":
             raise Fenced(f"{self._keys.meta}: someone else claimed it meanwhile")
         if reply == b"outbox":

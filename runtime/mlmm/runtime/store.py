@@ -22,6 +22,7 @@ __all__ = [
     "RedisLike",
     "adopt",
     "iter_hash",
+    "partitions_of",
     "read_cells",
     "refuse_eviction",
     "request_layout",
@@ -99,6 +100,14 @@ def iter_hash(redis: RedisLike, key: str) -> Iterator[list[tuple[bytes, bytes]]]
             return
 
 
+def partitions_of(redis: RedisLike, deployment: str, processor: str) -> list[int]:
+    """Return the partitions of which a processor has a state; all are claimed, so they are numbered from 0."""
+    found: list[int] = []
+    while redis.execute_command("EXISTS", Keys.of(deployment, processor, len(found)).meta):
+        found.append(len(found))
+    return found
+
+
 def read_cells(
     redis: RedisLike, deployment: str, processor: str, partition: int
 ) -> tuple[int | None, dict[bytes, bytes]]:
@@ -133,9 +142,9 @@ def adopt(redis: RedisLike, keys: Keys, *, topic_id: str, partitions: int, offse
     topic_id : str
         Kafka's id of the topic as it is now.
     partitions : int
-        How many it has now; the same number as before, since keys would lie elsewhere otherwise.
+        As stored: where the topic has more now, ``mlmm topics repartition`` comes next.
     offset : int
-        Where to go on, usually the first offset of the new log.
+        Where to go on.
 
     Returns
     -------

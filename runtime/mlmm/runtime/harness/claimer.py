@@ -12,16 +12,13 @@ from mlmm.runtime.harness.partition import Partition
 from mlmm.runtime.harness.patience import Patience
 from mlmm.runtime.metrics import Metrics
 from mlmm.runtime.processor import Processor, State
-from mlmm.runtime.sequence import Seen, source
+from mlmm.runtime.sequence import WORKER_MADE, Seen, source
 from mlmm.runtime.staging import Staging
 from mlmm.runtime.store import Keys, RedisLike, iter_hash
 
-__all__ = ["WORKER_MADE", "Claimer"]
+__all__ = ["Claimer"]
 
 logger = logging.getLogger(__name__)
-
-WORKER_MADE = frozenset({"findings"})
-"""Inputs that other workers make, with a ``sequence``: what was seen before is dropped."""
 
 
 class Claimer:
