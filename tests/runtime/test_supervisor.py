@@ -193,3 +193,23 @@ def test_signals_reach_the_processes_and_end_in_good_order(tmp_path: Path, numbe
         supervisor.send_signal(number)
         assert supervisor.wait(20) == 0
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2) is Linux's; elsewhere slot epochs fence")
+def test_where_the_supervisor_is_killed_its_processes_end_in_good_order(tmp_path: Path):
+    child = (
+        "import os, signal, sys, time\n"
+        "def end(*_): open(sys.argv[1] + '/ended', 'w').close(); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "open(sys.argv[1] + '/ready', 'w').close()\n"
+        "time.sleep(600)\n"
+    )
+    parent = (
+        "import sys\n"
+        "from mlmm.runtime.supervisor import supervise\n"
+        "sys.exit(supervise(lambda slot: [sys.executable, '-S', '-c', sys.argv[1], sys.argv[2]], 1))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, child, str(tmp_path)]) as supervisor:
+        wait_until((tmp_path / "ready").exists, timeout=60, what="the process")
+        supervisor.kill()
+        wait_until((tmp_path / "ended").exists, timeout=60, what="the process to be told")

@@ -3,9 +3,12 @@
 What to do is decided by `Slots`, which is pure: it knows no process and no clock. `supervise` does it.
 """
 
+import ctypes
 import enum
+import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +28,8 @@ _HOPELESS = {
 """Exit codes (`mlmm.runtime.harness.Exit`) after which starting again is of no use."""
 _AWAY = 3
 """Exit code of a process whose Kafka or Redis stayed away: it is started again for as long as that lasts."""
+_PDEATHSIG = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2)."""
 _LOOK = 0.1
 """Seconds between looks at the processes."""
 
@@ -162,7 +167,9 @@ def supervise(
     """Run ``slots`` processes until SIGTERM or SIGINT; return the exit code.
 
     Each ends with its own SIGTERM first, with SIGKILL when the grace period is over. A process that ends by itself is
-    started again, at once when it ran well, else after a delay that doubles.
+    started again, at once when it ran well, else after a delay that doubles. Where the supervisor itself is killed,
+    its processes get a SIGTERM (Linux; elsewhere they work on unsupervised until one that is started anew takes their
+    slots' names).
 
     Parameters
     ----------
@@ -183,6 +190,7 @@ def supervise(
     decided = Slots(slots, policy or Policy())
     stop = stop or threading.Event()
     processes: dict[int, subprocess.Popen[bytes]] = {}
+    with_us = _ends_with_us()
     restore = _on_signals(stop)
     try:
         while not decided.finished:
@@ -195,7 +203,7 @@ def supervise(
                     log.warning("process killed", extra={"slot": slot, "pid": processes[slot].pid})
                     processes[slot].kill()
                 else:
-                    processes[slot] = subprocess.Popen(list(make_command(slot)))  # noqa: S603 - our own command line
+                    processes[slot] = subprocess.Popen(list(make_command(slot)), preexec_fn=with_us)  # noqa: S603, PLW1509 - our own command; see `_ends_with_us`
                     decided.started(slot, time.monotonic())
                     log.info("process started", extra={"slot": slot, "pid": processes[slot].pid})
             if decided.stopping:
@@ -209,6 +217,23 @@ def supervise(
                 process.wait()
         restore()
     return decided.exit_code
+
+
+def _ends_with_us() -> Callable[[], None] | None:
+    """Make what a child does before it becomes a worker: ask to be told to end when its parent dies.
+
+    It runs in a copy of this process, where other threads may have held locks: all it needs is looked up before.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent, end, getppid = ctypes.CDLL(None).prctl, os.getpid(), int(signal.SIGTERM), os.getppid
+
+    def ask() -> None:
+        prctl(_PDEATHSIG, end)
+        if getppid() != parent:  # it died before it could be asked
+            os._exit(0)
+
+    return ask
 
 
 def _reap(decided: Slots, processes: dict[int, subprocess.Popen[bytes]]) -> None:
