@@ -125,10 +125,9 @@ def record(finding: Any, offset: int = 0, *, lag: float = 0, key: bytes | None =
         message = tick("findings", "mlmm/alerting", finding)
         return Record(offset, finding, b"", message.value, message.headers)
     type_ = TYPES[type(finding)]
-    headers = cloudevents_headers(
-        type_, f"{type_}:{finding.log_time}", "mlmm/serving/findings/0", finding.log_time, JSON
-    )
-    log_time = finding.log_time + round(lag * SECOND)
+    cause = finding.last_read if isinstance(finding, Gap) else finding.log_time
+    headers = cloudevents_headers(type_, f"{type_}:{cause}", "mlmm/serving/findings/0", cause, JSON)
+    log_time = cause + round(lag * SECOND)
     return Record(offset, log_time, key if key is not None else key_of(finding), encode_json(finding), headers)
 
 

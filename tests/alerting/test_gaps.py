@@ -9,7 +9,7 @@ HOUR = 3600
 
 def gap(seconds: float, first: int = 1000, lost: int = 250, *, partition: int = 2) -> Gap:
     return Gap(
-        topic="mlmm.serving", partition=partition, first=first, until=first + lost, lost=lost, log_time=at(seconds)
+        topic="mlmm.serving", partition=partition, first=first, until=first + lost, lost=lost, last_read=at(seconds)
     )
 
 

@@ -169,7 +169,7 @@ SAMPLES: Mapping[str, tuple[str, Sequence[types.Event]]] = {
     ),
     "gap": (
         "mlmm.gap.v1",
-        [types.Gap(topic="mlmm.serving", partition=2, first=1000, until=1250, lost=250, log_time=TIME)],
+        [types.Gap(topic="mlmm.serving", partition=2, first=1000, until=1250, lost=250, last_read=TIME)],
     ),
     "run-state": (
         "mlmm.run.state.v1",

@@ -1,6 +1,7 @@
 """The harness on real Kafka and Redis, one rule a test: what it does when something is not as it should be."""
 
 import ast
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,8 +191,11 @@ def test_records_that_retention_took_are_counted_and_reported(rig: Rig):
     rig.admin.delete_records({TopicPartition(rig.topic("serving"), 0): lost})
     worker = rig.start()
     rig.wait_until_caught_up()
-    wait_until(lambda: worker.says("gap in the log"), timeout=10, what="the gap to be reported")
-    assert worker.says(f"'missing': {lost - stood}")
+    assert worker.says("records deleted before they were read")
+    found = [r for _, r in rig.read("findings") if header(r.headers, "ce_type") == b"mlmm.gap.v1"]
+    assert [r.key for r in found] == [f"{rig.topic('serving')}/0".encode()]
+    gap = json.loads(found[0].value)
+    assert (gap["first"], gap["until"], gap["lost"]) == (stood, lost, lost - stood)
 
 
 def test_a_missing_topic_says_what_to_run(rig: Rig):
@@ -302,5 +306,32 @@ def test_asked_to_end_while_redis_is_away_it_ends_in_time(tmp_path: Path, kafka:
         worker.ended(timeout=40)
         own_redis.start()
         rig.start()
+        rig.wait_until_caught_up()
+        rig.assert_exact()
+
+
+def test_a_group_that_was_deleted_begins_anew_and_the_work_goes_on(tmp_path: Path, kafka: str, redis_url: str):
+    """Its generation starts from 1 again and Kafka holds no offset of it: neither is asked."""
+    given = {"kafka.session_timeout": "2s", "kafka.heartbeat_interval": "300ms"}
+    with Rig(tmp_path, kafka, redis_url, **given) as rig:
+        group = f"{rig.name}.workers"
+        workers = [rig.start("0"), rig.start("1")]
+        rig.send_many(100, 5, 1)
+        rig.wait_until_caught_up()
+        workers[0].kill()
+        assert workers[1].terminate() == Exit.FINE
+        rig.send_many(100, 5, 2)
+
+        wait_until(
+            lambda: rig.admin.delete_groups([group])[group] == "OK",
+            timeout=60,
+            what="the group to be empty and deleted",
+            every=0.5,
+        )
+        assert rig.admin.describe_groups([group])[group]["group_state"] == "Dead"
+        for slot in ("0", "1"):
+            rig.start(slot)
+        rig.wait_until_caught_up()
+        rig.send_many(100, 5, 3)
         rig.wait_until_caught_up()
         rig.assert_exact()

@@ -181,7 +181,7 @@ class Rig:
     def totals(self, processor: str = "counting") -> dict[bytes, tuple[int, int]]:
         totals: dict[bytes, tuple[int, int]] = {}
         for partition in range(self.partitions):
-            state = Counting().state()
+            state = Counting(layouts=(1, 2)).state()
             state.load(self.state(partition, processor)[1].items())
             totals |= {key: (cell[0], cell[1]) for key, cell in state.sums.items()}
         return totals

@@ -14,6 +14,9 @@ from mlmm.runtime.sequence import encode
 from mlmm.runtime.store import Keys
 from tests.runtime.test_harness_engine import KEYS, Bench, run
 
+TIME = 1_790_000_000_000
+"""Of the records, in milliseconds."""
+
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[redis_library.Redis]:
@@ -42,19 +45,19 @@ def test_records_deleted_before_a_claim_are_told_before_any_record_is_read(redis
 
     async def story(bench: Bench) -> None:
         for n in range(10):
-            bench.input.add(0, [n])
+            bench.input.add(0, [n], TIME)
         bench.start()
         await bench.claim(0)
         await bench.until(lambda: bench.committed(0) == 10)
         await bench.engine.keep(set())
         for n in range(5):
-            bench.input.add(0, [n])
+            bench.input.add(0, [n], TIME)
         delete(bench, 15)
         await bench.claim(0)
         assert bench.committed(0) == 15
         (gap,) = gaps(bench)
         assert (gap.topic, gap.partition, gap.first, gap.until, gap.lost) == (bench.topic, 0, 10, 15, 5)
-        assert gap.log_time == 1000 * 1000
+        assert gap.last_read == TIME * 1000
         assert bench.metrics.of("counting", 0).lost == 5
         message = bench.sender.sent[-1]
         assert message.key == f"{bench.topic}/0".encode()
@@ -67,7 +70,7 @@ def test_records_deleted_while_we_are_behind_are_told_once_and_the_others_are_re
     async def story(bench: Bench) -> None:
         bench.input.per_poll = 4
         for n in range(20):
-            bench.input.add(0, [n])
+            bench.input.add(0, [n], TIME)
         await bench.claim(0)
         bench.sender.open.clear()
         delete(bench, 13)
@@ -86,7 +89,7 @@ def test_records_deleted_while_we_are_behind_are_told_once_and_the_others_are_re
 def test_a_hole_that_a_transaction_left_is_no_loss(redis):
     async def story(bench: Bench) -> None:
         for n in range(10):
-            bench.input.add(0, [n])
+            bench.input.add(0, [n], TIME)
         del bench.input.log[Place(bench.topic, 0)][4:5]
         bench.start()
         await bench.claim(0)
@@ -100,7 +103,7 @@ def test_a_hole_that_a_transaction_left_is_no_loss(redis):
 
 def test_a_loss_is_committed_with_the_offset_and_told_again_after_a_death(redis):
     async def story(bench: Bench) -> None:
-        bench.input.add(0, [1])
+        bench.input.add(0, [1], TIME)
         await bench.claim(0)
         delete(bench, 1)
         await bench.engine.keep(set())
@@ -122,7 +125,7 @@ def test_a_key_in_the_wrong_partition_makes_us_look_whether_partitions_were_adde
     """By the new number it is right: as a dead letter it would have been lost to its own state."""
 
     async def story(bench: Bench) -> None:
-        bench.input.add(0, [1])
+        bench.input.add(0, [1], TIME)
         bench.start()
         await bench.claim(0)
         await bench.until(lambda: bench.committed(0) == 1)

@@ -138,6 +138,6 @@ def of_gap(gap: Gap) -> dict[str, Any]:
             "records lost": gap.lost,
             "first offset lost": gap.first,
             "goes on at offset": gap.until,
-            "last read before": moment(gap.log_time) if gap.log_time else "nothing yet",
+            "last read before": moment(gap.last_read) if gap.last_read else "nothing yet",
         },
     }

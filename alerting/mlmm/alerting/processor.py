@@ -136,8 +136,8 @@ class AlertingState:
         content = (header(record.headers, "content-type") or b"application/json").decode("utf-8", "replace")
         findings = cast("list[Finding]", decode_events(type_, content, record.value, key=record.key))
         for finding in findings:
-            if finding.log_time > record.log_time + _AHEAD:
-                raise MalformedEvent(f"{finding.log_time}: later than the log by more than 5 minutes", field="log_time")
+            if (time := _cause_time(finding, record)) > record.log_time + _AHEAD:
+                raise MalformedEvent(f"{time}: later than the log by more than 5 minutes", field="log_time")
         return findings
 
     def _check_room(self, key: bytes) -> None:
@@ -146,8 +146,7 @@ class AlertingState:
 
     def _hear(self, record: Record, finding: Finding, causation: str) -> list[Output]:
         self._counters["findings"] += 1
-        # A gap is noticed when it is noticed: no record of the input tells when, but its own log does.
-        now = record.log_time if isinstance(finding, Gap) else finding.log_time
+        now = _cause_time(finding, record)
         island = self._islands.get(record.key)
         if island is None:
             island = Island(seen=now)
@@ -234,6 +233,11 @@ class AlertingState:
                 kept.append(key)
         for key in dict.fromkeys(kept):  # those with an incident come up at each tick, as they would after a restart
             heapq.heappush(self._old, (self._islands[key].seen + FORGOTTEN_AFTER, key))
+
+
+def _cause_time(finding: Finding, record: Record) -> int:
+    """Return when it was: a gap is noticed when it is noticed, which only the log of the findings tells."""
+    return record.log_time if isinstance(finding, Gap) else finding.log_time
 
 
 def _passed_by(finding: Finding, now: int) -> Callable[[Timer], bool]:

@@ -19,6 +19,7 @@ from mlmm.console.commands import (
     labels,
     replay,
     rules,
+    state,
     stop,
     tail,
     topics,
@@ -71,6 +72,7 @@ app.command("worker")(worker.worker)
 app.command("alerting")(alerting.alerting)
 app.command("replay")(replay.replay)
 app.add_typer(topics.app, name="topics")
+app.add_typer(state.app, name="state")
 app.command("tail")(tail.tail)
 app.command("stop")(stop.stop)
 app.add_typer(labels.app, name="labels")

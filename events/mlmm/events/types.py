@@ -321,8 +321,8 @@ class Gap(Event, frozen=True, kw_only=True):
     """Offset of the oldest record that is left."""
     lost: int
     """Offsets between the two: how many records were lost, at most."""
-    log_time: int
-    """Log time of the last record that was read before; 0 where there was none."""
+    last_read: int | None = None
+    """Log time of the last record that was read before; None where there was none."""
 
 
 # --- alerting ----------------------------------------------------------------------------------------------------

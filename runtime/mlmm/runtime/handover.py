@@ -115,18 +115,15 @@ class Handover:
 
     def _was_seen(self, partition: int, record: Record) -> bool:
         number, source = header(record.headers, "ce_sequence"), header(record.headers, "ce_source")
-        if (
-            self.processor.input not in sequence.WORKER_MADE
-            or number is None
-            or source is None
-            or len(number) != sequence.WIDTH
-        ):
+        made = self.processor.input in sequence.WORKER_MADE
+        if not made or number is None or source is None or not sequence.is_one(number):
             return False
         in_old_place = bool(record.key) and partition == partition_of(record.key, self.old)
         if (source, number) in self._heard or (in_old_place and number <= self._old_seen[partition].get(source, b"")):
             return True
         self._heard.add((source, number))
-        self.seen[source] = max(number, self.seen.get(source, b""))
+        if source in self.seen or (len(self.seen) < sequence.SOURCES and len(source) <= sequence.SOURCE_BYTES):
+            self.seen[source] = max(number, self.seen.get(source, b""))
         return False
 
     def _misplaced(self, record: Record) -> MalformedEvent:
@@ -140,6 +137,6 @@ class Handover:
         if output.type:
             return outbox.encode(number, output, self.processor.input, target)
         partition, offset = origins[target, output.offset]
-        headers = (*output.headers[:-1], (OFFSET, b"%d" % offset))
+        headers = tuple((name, b"%d" % offset if name == OFFSET else value) for name, value in output.headers)
         letter = msgspec.structs.replace(output, headers=headers)
         return outbox.encode(number, letter, self.processor.input, partition)

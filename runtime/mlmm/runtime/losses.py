@@ -32,7 +32,9 @@ def lost_records(source: str, topic: str, partition: int, *, first: int, until: 
     Output
         To ``findings``, under the key ``<topic>/<partition>``. The same loss makes the same bytes.
     """
-    gap = Gap(topic=topic, partition=partition, first=first, until=until, lost=until - first, log_time=log_time)
+    gap = Gap(
+        topic=topic, partition=partition, first=first, until=until, lost=until - first, last_read=log_time or None
+    )
     return Output(
         topic="findings",
         key=f"{topic}/{partition}".encode(),

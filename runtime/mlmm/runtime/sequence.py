@@ -11,14 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from mlmm.events.headers import header
 from mlmm.runtime.processor import Output, Record
 
-__all__ = ["WIDTH", "WORKER_MADE", "Seen", "encode", "numbered", "parse", "source"]
+__all__ = [
+    "SOURCES",
+    "SOURCE_BYTES",
+    "WIDTH",
+    "WORKER_MADE",
+    "Seen",
+    "encode",
+    "is_one",
+    "numbered",
+    "parse",
+    "source",
+]
 
 WIDTH = 33
 """Bytes of a sequence: epoch (6 digits), offset (19: a signed 64-bit integer), index (6), two dots."""
 WORKER_MADE = frozenset({"findings"})
 """Inputs that other workers make, with a ``sequence``: what was seen before is dropped."""
-
-
 _FORM = re.compile(rb"[0-9]{6}\.[0-9]{19}\.[0-9]{6}").fullmatch
 _LAST_OFFSET = b"%d" % ((1 << 63) - 1)
 SOURCES = 10_000
@@ -37,13 +46,14 @@ def encode(epoch: int, offset: int, index: int) -> bytes:
 
 def parse(written: bytes) -> tuple[int, int, int]:
     """Read a sequence; ``ValueError`` where it is none."""
-    if not _is_one(written):
+    if not is_one(written):
         raise ValueError(f"{written!r} is not a sequence (epoch.offset.index in fixed width)")
     epoch, offset, index = map(int, written.split(b"."))
     return epoch, offset, index
 
 
-def _is_one(written: bytes) -> bool:
+def is_one(written: bytes) -> bool:
+    """Whether it is a sequence: what only looks like one would swallow all that comes after it."""
     return _FORM(written) is not None and written[7:26] <= _LAST_OFFSET
 
 
@@ -90,7 +100,7 @@ class Seen:
     """
 
     def __init__(self, last: Mapping[bytes, bytes] | None = None) -> None:
-        self._last = {origin: written for origin, written in (last or {}).items() if _is_one(written)}
+        self._last = {origin: written for origin, written in (last or {}).items() if is_one(written)}
         self._changed: dict[bytes, bytes] = {}
 
     def fresh(self, records: Sequence[Record]) -> list[Record]:
@@ -100,7 +110,7 @@ class Seen:
     def _is_fresh(self, record: Record) -> bool:
         sequence = header(record.headers, "ce_sequence")
         origin = header(record.headers, "ce_source")
-        if sequence is None or origin is None or not _is_one(sequence):
+        if sequence is None or origin is None or not is_one(sequence):
             return True
         before = self._last.get(origin)
         if before is None and (len(self._last) >= SOURCES or len(origin) > SOURCE_BYTES):

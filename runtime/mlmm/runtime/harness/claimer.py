@@ -58,7 +58,7 @@ class Claimer:
         keys = Keys.of(self._deployment, processor.name, place.partition)
         redis, again = self._redis, self._patience
         begun = time.perf_counter()
-        again(lambda: self._same_counts(place, log))
+        again(lambda: self._begin_alike(place, log))
         held = again(lambda: claims.claim(redis, keys, log, layouts=processor.layouts))
         state, size = again(lambda: self._load(keys, processor, held))
         seen = again(lambda: self._seen(keys)) if processor.input in WORKER_MADE else None
@@ -95,16 +95,19 @@ class Claimer:
         layouts = partition.processor.layouts
         self._patience(lambda: claims.check(self._redis, partition.keys, log, layouts=layouts))
 
-    def _same_counts(self, place: Place, log: Log) -> None:
-        """Raise `LogChanged` where a state of another partition was made from another number of partitions.
+    def _begin_alike(self, place: Place, log: Log) -> None:
+        """Raise `LogChanged` where a state would begin beside others made from another number of partitions.
 
         A partition that was added has no state of its own to refuse, and the state of its keys lies elsewhere.
         """
-        name = self._processors[place.topic].name
-        for number in range(log.partitions):
-            if number != place.partition:
-                keys = Keys.of(self._deployment, name, number)
-                count = self._redis.execute_command("HGET", keys.meta, "partitions")
+        counts = [
+            self._redis.execute_command(
+                "HGET", Keys.of(self._deployment, self._processors[place.topic].name, number).meta, "partitions"
+            )
+            for number in range(log.partitions)
+        ]
+        if counts[place.partition] is None:
+            for count in counts:
                 if count is not None and int(count) != log.partitions:
                     raise LogChanged(claims.repartitioned(log, int(count)))
 
