@@ -58,7 +58,7 @@ class Claimer:
         keys = Keys.of(self._deployment, processor.name, place.partition)
         redis, again = self._redis, self._patience
         begun = time.perf_counter()
-        again(lambda: self._begin_alike(place, log))
+        self._begin_alike(place, log)
         held = again(lambda: claims.claim(redis, keys, log, layouts=processor.layouts))
         state, size = again(lambda: self._load(keys, processor, held))
         seen = again(lambda: self._seen(keys)) if processor.input in WORKER_MADE else None
@@ -98,18 +98,17 @@ class Claimer:
     def _begin_alike(self, place: Place, log: Log) -> None:
         """Raise `LogChanged` where a state would begin beside others made from another number of partitions.
 
-        A partition that was added has no state of its own to refuse, and the state of its keys lies elsewhere.
+        A partition that was added has no state of its own to refuse, and the state of its keys lies elsewhere. The
+        first partition speaks for all that were there before: each was claimed when the deployment first ran.
         """
-        counts = [
-            self._redis.execute_command(
-                "HGET", Keys.of(self._deployment, self._processors[place.topic].name, number).meta, "partitions"
-            )
-            for number in range(log.partitions)
-        ]
-        if counts[place.partition] is None:
-            for count in counts:
-                if count is not None and int(count) != log.partitions:
-                    raise LogChanged(claims.repartitioned(log, int(count)))
+        name = self._processors[place.topic].name
+        own, first = (self._count(Keys.of(self._deployment, name, number)) for number in (place.partition, 0))
+        if own is None and first is not None and first != log.partitions:
+            raise LogChanged(claims.repartitioned(log, first))
+
+    def _count(self, keys: Keys) -> int | None:
+        count = self._patience(lambda: self._redis.execute_command("HGET", keys.meta, "partitions"))
+        return None if count is None else int(count)
 
     def _load(self, keys: Keys, processor: Processor, held: Claim) -> tuple[State, int]:
         # A try that Redis leaves half way is followed by one into an empty state.
