@@ -35,7 +35,7 @@ def monitor_with(monkeypatch: pytest.MonkeyPatch, emitter_with: Callable[..., Em
     """Make monitors whose emitters speak to the fake broker; settings' keys have two underscores."""
 
     def make(model: str = "fraud", **keywords: Any) -> Monitor:
-        values = {key: keywords.pop(key) for key in list(keywords) if "__" in key}
+        values = {key: keywords.pop(key) for key in list(keywords) if "__" in key or key == "topic_prefix"}
         emitter = emitter_with(**values)
         monkeypatch.setattr(modes, "emitter_for", lambda _settings: emitter)
         keywords.setdefault("on_error", "raise")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mlmm.events import Topics
 from mlmm.producers.intake import Intake
-from mlmm.producers.lanes import FIRST_PAUSE, LONGEST_PAUSE, Flight, Lane
+from mlmm.producers.lanes import FIRST_PAUSE, LONGEST_PAUSE, Flight, Lane, Ticket
 from mlmm.producers.packing import Packed
 
 __all__ = ["Delivery", "Link", "NoSuchTopic", "StillConnecting", "TooLarge"]
@@ -121,9 +121,40 @@ class Delivery:
     @property
     def oldest(self) -> int | None:
         """Turn of the oldest record that is not done; None when all are."""
-        return min((lane.flights[0].turn for lane in self._lanes.values() if lane.flights), default=None)
+        own = (
+            next((flight.turn for flight in lane.flights if flight.ticket is None or flight.ticket.own), None)
+            for lane in self._lanes.values()
+        )
+        return min((turn for turn in own if turn is not None), default=None)
 
-    def submit(self, packed: Packed, turn: int) -> None:
+    def takes(self, topic: str) -> bool:
+        """Whether a record of a topic could be sent soon."""
+        lane = self._lanes.get(topic)
+        return lane is None or not lane.flights or (not lane.stalled and lane.bytes < self._max_flight)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether the broker, or one topic, does not take what it is given."""
+        return self._troubled or any(lane.stalled for lane in self._lanes.values())
+
+    def in_trouble(self, topic: str) -> bool:
+        """Whether records of a topic are not taken."""
+        lane = self._lanes.get(topic)
+        return self._troubled or (lane is not None and lane.stalled)
+
+    def save(self, keep: Callable[[Packed, int], Ticket | None], *, of: Callable[[str], bool]) -> None:
+        """Put flights that are in memory alone, of the topics that it is asked for, where ``keep`` puts them."""
+        for lane in self._lanes.values():
+            if not lane.loose or not of(lane.topic):
+                continue
+            for flight in lane.flights:
+                if flight.ticket is None and not flight.done:
+                    ticket = keep(flight.packed, flight.turn)
+                    if ticket is None:
+                        return
+                    lane.save(flight, ticket)
+
+    def submit(self, packed: Packed, turn: int, ticket: Ticket | None = None) -> None:
         """Take a record over. ``turn`` says which handing over it came from."""
         if packed.refused is not None:
             self._intake.last_error = packed.reason
@@ -133,10 +164,10 @@ class Delivery:
         lane = self._lanes.get(packed.topic)
         if lane is None:
             lane = self._lanes[packed.topic] = Lane(packed.topic)
-        if lane.stalled and not self._may_hold(lane, packed):
+        if lane.stalled and ticket is None and not self._may_hold(lane, packed):
             self._intake.settle(packed.n, packed.size, "no_topic")
             return
-        lane.add(Flight(packed, turn))
+        lane.add(Flight(packed, turn, ticket))
 
     def _may_hold(self, lane: Lane, packed: Packed) -> bool:
         """Whether a topic in trouble may keep so much: all of the queue where it is the only one, else half."""
@@ -214,7 +245,10 @@ class Delivery:
 
     def _done(self, lane: Lane, flight: Flight, cause: str | None) -> None:
         lane.finish(flight)
-        self._intake.settle(flight.packed.n, flight.packed.size, cause)
+        if flight.ticket is None:
+            self._intake.settle(flight.packed.n, flight.packed.size, cause)
+        else:
+            flight.ticket.settle(cause)
 
     def _give_up(self, lane: Lane, flight: Flight, error: Exception) -> None:
         self._note(error)
@@ -304,17 +338,26 @@ class Delivery:
 
         return done
 
-    def close(self, timeout: float) -> None:
-        """Close the link and count what it did not deliver as dropped."""
+    def close(self, timeout: float, keep: Callable[[Packed, int], Ticket | None] | None = None) -> None:
+        """Close the link; what it did not deliver goes where ``keep`` puts it, or is counted as dropped."""
         link, self._link = self._link, None
         if link is not None:
             link.close(timeout)
         self._settle()
+        if keep is not None:
+            self.save(keep, of=lambda _topic: True)
         for lane in self._lanes.values():
             for flight in tuple(lane.flights):
-                if not flight.done:
+                if not flight.done and flight.ticket is None:
                     self._done(lane, flight, "closed")
         self._lanes.clear()
+
+    def give_up(self, packed: Packed, turn: int) -> None:  # noqa: ARG002 - see Spooling
+        """Count a record that was never taken over as dropped."""
+        self._intake.settle(packed.n, packed.size, packed.refused or "closed")
+
+    def end(self) -> None:
+        """Be the last call: see Spooling."""
 
     def forget(self) -> None:
         """Let go of everything: this is a forked child."""

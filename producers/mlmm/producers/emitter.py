@@ -1,25 +1,24 @@
 """The emitter: a bounded queue in front of a daemon thread that packs and delivers."""
 
-import atexit
-import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
 
 from mlmm.events import Topics
+from mlmm.producers import ending
 from mlmm.producers.delivery import Delivery, Link
+from mlmm.producers.dialling import Dialler
 from mlmm.producers.intake import Intake, Stats
 from mlmm.producers.link import connector
+from mlmm.producers.packing import Batch, Packed
+from mlmm.producers.spool import Spool, prepare
+from mlmm.producers.spooling import Spooling
+from mlmm.runtime.errors import Problem, SettingsError
 from mlmm.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from mlmm.producers.packing import Packed
 
 __all__ = ["Emitter"]
 
@@ -30,10 +29,10 @@ _BREATH = 0.0002
 not after the interpreter's switch interval of 5 ms."""
 
 
+_SILENCE, _SPOOLED_SILENCE = 5.0, 1.0
+"""Seconds without an acknowledgement that count as trouble; with a spool, after which what is in flight is written."""
 _ENDING = 5.0
 """Longest seconds that closing without a limit waits for the thread once all is delivered."""
-
-_living: "weakref.WeakSet[Emitter]" = weakref.WeakSet()
 
 
 class Emitter:
@@ -55,9 +54,11 @@ class Emitter:
         self._options = settings.emitter
         self._topics = Topics(settings.topic_prefix)
         self._connect = connect or connector(settings)
+        if self._options.spool_dir:
+            _check_spool(settings)
         self.intake = Intake(self._options.max_events, self._options.max_bytes, self._rouse)
         self._begin()
-        _living.add(self)
+        ending.close_at_exit(self)
 
     def _begin(self) -> None:
         self._pid = os.getpid()
@@ -67,17 +68,29 @@ class Emitter:
         self._event = threading.Event()
         self._urgent = threading.Event()
         self._stop = False
+        self._ended = False
         self._turn = 0
         self._complete = 0
         self._lost = 0
+        self._away = False
         self._backlog: Iterator[Packed] = iter(())
-        self._delivery = Delivery(
+        self._dialler = Dialler(self._connect, self._event.set) if self._options.spool_dir else None
+        self._delivery = self._make_delivery()
+
+    def _make_delivery(self) -> Delivery | Spooling:
+        options = self._options
+        delivery = Delivery(
             self.intake,
             self._topics,
-            self._connect,
+            self._dialler or self._connect,
             self._event.set,
-            max_flight=max(1, min(8 << 20, self._options.max_bytes // 2)),
+            max_flight=max(1, min(8 << 20, options.max_bytes // 2)),
+            silence=_SILENCE if self._dialler is None else _SPOOLED_SILENCE,
         )
+        if self._dialler is None:
+            return delivery
+        spool = Spool(options, self.settings.topic_prefix, self.intake)
+        return Spooling(delivery, spool, self.intake, always=options.spool_when == "always")
 
     # --- for callers -----------------------------------------------------------------------------------------------
 
@@ -101,7 +114,7 @@ class Emitter:
         """Let all that waits go at once; return what says when it is delivered."""
         with self.intake.lock:
             wanted = self._turn + 1
-            if not self.intake.events:
+            if not self.intake.events and not self.intake.spooled:
                 return lambda: True
         self.hurry()
         return lambda: self._complete >= wanted
@@ -126,11 +139,21 @@ class Emitter:
         """
         deadline = None if timeout is None else monotonic() + timeout
         self.intake.close()
-        delivered = self.flush(timeout)
+        delivered = self._delivered_from_now()
+        self.intake.wait(lambda: delivered() or self._saved, self._to_wait(timeout))
         thread = self._end_thread()
         if thread is not None:
             thread.join(_time_to_end(deadline))
-        return delivered
+        return self._without_loss(delivered())
+
+    @property
+    def _saved(self) -> bool:
+        """Whether waiting is of no use: the broker is away and all lies on the disk, or the thread has ended."""
+        return self._ended or (self._away and not self.intake.events)
+
+    def _to_wait(self, timeout: float | None) -> float | None:
+        """Return how long to wait for deliveries: a quarter of the time is for writing the rest to the disk."""
+        return timeout if timeout is None or self._dialler is None else 0.75 * timeout
 
     def _end_thread(self) -> threading.Thread | None:
         self._stop = True
@@ -148,11 +171,12 @@ class Emitter:
 
         deadline = None if timeout is None else monotonic() + timeout
         self.intake.close()
-        delivered = await self.aflush(timeout)
+        delivered = self._delivered_from_now()
+        await self.intake.wait_async(lambda: delivered() or self._saved, self._to_wait(timeout))
         thread = self._end_thread()
         if thread is not None:
             await asyncio.to_thread(thread.join, _time_to_end(deadline))
-        return delivered
+        return self._without_loss(delivered())
 
     def stats(self) -> Stats:
         """Counts since the process began (or was forked)."""
@@ -177,7 +201,7 @@ class Emitter:
                     thread = threading.Thread(target=self._run, name="mlmm-emitter", daemon=True)
                     thread.start()
                     self._thread = thread
-                    _deliver_at_end_of(self)
+                    ending.close_at_end_of_child(self)
         self._event.set()
 
     def _run(self) -> None:
@@ -189,8 +213,13 @@ class Emitter:
                 log.exception("the emitter's thread failed")
                 self.intake.last_error = f"{type(error).__name__}: {error}"
                 self._event.wait(1.0)
+        if self._dialler is not None:
+            self._dialler.give_up()
         self._delivery.close(0.0)
-        self._drop_rest()
+        self._give_up_rest()
+        self._delivery.end()
+        self._ended = True
+        self.intake.notify()
 
     def _step(self) -> None:
         again = self._delivery.work()
@@ -220,20 +249,21 @@ class Emitter:
         with self.intake.lock:
             batches = self.intake.take()
             self._turn += 1
+        self._backlog = self._packed(batches)
+
+    def _packed(self, batches: list[Batch]) -> Iterator[Packed]:
         options = self._options
-        self._backlog = (
-            packed
-            for batch in batches
-            for packed in batch.pack(options.batch_events, options.batch_bytes, self._source)
-        )
+        for batch in batches:
+            yield from batch.pack(options.batch_events, options.batch_bytes, self._source)
 
     def _note_progress(self, *, packing: bool) -> None:
         oldest = self._delivery.oldest
         complete = (oldest if oldest is not None else self._turn + 1) - 1
         complete = min(complete, self._turn - 1) if packing else complete
-        if complete != self._complete:
+        away = self._delivery.troubled
+        if (complete, away) != (self._complete, self._away):
             with self.intake.lock:
-                self._complete = complete
+                self._complete, self._away = complete, away
                 self.intake.notify()
 
     def _rest(self, seconds: float | None) -> None:
@@ -247,46 +277,29 @@ class Emitter:
             if self._urgent.wait(self._options.linger / 5) or 2 * self.intake.events > self.intake.max_events:
                 return
 
-    def _drop_rest(self) -> None:
+    def _give_up_rest(self) -> None:
         for packed in self._backlog:
-            self.intake.settle(packed.n, packed.size, "closed")
-        for batch in self.intake.take():
-            self.intake.settle(batch.n, batch.size, "closed")
+            self._delivery.give_up(packed, self._turn)
+        batches = self.intake.take()
+        if self._dialler is None:
+            for batch in batches:
+                self.intake.settle(batch.n, batch.size, "closed")
+            return
+        for packed in self._packed(batches):
+            self._delivery.give_up(packed, self._turn)
+
+
+def _check_spool(settings: Settings) -> None:
+    folder = Path(settings.emitter.spool_dir)
+    try:
+        prepare(folder)
+    except OSError as error:
+        reason = (
+            f"{str(folder)!r}: events can't be kept there: {error.strerror or error}; name a folder that is writable"
+        )
+        raise SettingsError([Problem("emitter.spool_dir", reason, settings.origin("emitter.spool_dir"))]) from error
 
 
 def _time_to_end(deadline: float | None) -> float:
     """Seconds to wait for the thread, which may sit in a call of the client library. It is a daemon: it may be left."""
     return _ENDING if deadline is None else max(0.1, deadline - monotonic())
-
-
-def _deliver_at_end_of(emitter: Emitter) -> None:
-    """Flush when a child of multiprocessing ends: it runs its own finalisers, and none of atexit's."""
-    multiprocessing = sys.modules.get("multiprocessing.process")
-    if multiprocessing is None or multiprocessing.parent_process() is None:
-        return
-    from multiprocessing.util import Finalize  # noqa: PLC0415 - is loaded already, here alone
-
-    with contextlib.suppress(Exception):
-        Finalize(None, emitter.close, (emitter.settings.emitter.exit_timeout,), exitpriority=100)
-
-
-def _at_exit() -> None:
-    """Deliver what is queued: all emitters together within the longest of their times."""
-    started = monotonic()
-    for emitter in list(_living):
-        if emitter.intake.closed:
-            continue
-        waiting = emitter.intake.events
-        emitter.close(max(0.0, emitter.settings.emitter.exit_timeout - (monotonic() - started)))
-        lost = emitter.intake.dropped["closed"] + emitter.intake.events
-        if lost:
-            log.warning("of %d events that waited at the end of the process %d were not delivered", waiting, lost)
-
-
-def _forked() -> None:
-    for emitter in list(_living):
-        emitter.forked()
-
-
-atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_forked)

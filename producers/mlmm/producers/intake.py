@@ -25,20 +25,26 @@ class Stack(Protocol):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of events. At any moment ``accepted == sent + sum(dropped.values()) + queued_events``."""
+    """Counts of events. At any moment ``accepted == sent + sum(dropped.values()) + queued_events + spooled``."""
 
     accepted: int
     """Events of valid calls, those included that were dropped because the queue was full."""
     sent: int
     """Events that the broker acknowledged."""
     dropped: dict[str, int]
-    """Cause → events: ``queue_full``, ``too_large``, ``invalid``, ``closed``."""
+    """Cause → events: ``queue_full``, ``no_topic``, ``too_large``, ``invalid``, ``closed``, ``damaged``."""
     refused: int
     """Calls with a wrong argument; they are not among ``accepted``."""
     queued_events: int
     """Events that wait or are in flight."""
     queued_bytes: int
     """What they take, as estimated by the queue."""
+    spooled: int
+    """Events that lie on the disk and were not acknowledged; those in flight included."""
+    inherited: int
+    """Events of processes that ended before which the broker acknowledged; they are not among ``accepted``."""
+    damaged: int
+    """Places in the spool that could not be read."""
     records: int
     """Records that the broker acknowledged."""
     reconnects: int
@@ -79,6 +85,9 @@ class Intake:
         self.bytes = 0
         self.accepted = 0
         self.sent = 0
+        self.spooled = 0
+        self.inherited = 0
+        self.damaged = 0
         self.records = 0
         self.reconnects = 0
         self.refused = 0
@@ -199,6 +208,32 @@ class Intake:
                 self.dropped[cause] += n
             self.notify()
 
+    def shelve(self, n: int, size: int) -> None:
+        """Count ``n`` events as lying on the disk, and free their ``size`` bytes."""
+        with self.lock:
+            self.events -= n
+            self.bytes -= size
+            self.spooled += n
+            self.notify()
+
+    def settle_spooled(self, n: int, cause: str | None) -> None:
+        """Count ``n`` events that lay on the disk as sent (``cause`` None) or dropped."""
+        with self.lock:
+            self.spooled -= n
+            if cause is None:
+                self.sent += n
+                self.records += 1
+            else:
+                self.dropped[cause] += n
+            self.notify()
+
+    def settle_inherited(self, n: int, cause: str | None) -> None:
+        """Count ``n`` events of a process that ended as sent; what it lost is its own."""
+        with self.lock:
+            if cause is None:
+                self.inherited += n
+                self.records += 1
+
     def close(self) -> None:
         """Turn away all that comes from now on."""
         with self.lock:
@@ -215,6 +250,9 @@ class Intake:
                 refused=self.refused,
                 queued_events=self.events,
                 queued_bytes=self.bytes,
+                spooled=self.spooled,
+                inherited=self.inherited,
+                damaged=self.damaged,
                 records=self.records,
                 reconnects=self.reconnects,
                 last_error=self.last_error,

@@ -16,6 +16,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 class Ticket(Protocol):
     """Says that a record lies on the disk, where its end is to be told."""
 
+    @property
+    def own(self) -> bool:
+        """Whether this process put it there: its flushes wait for it."""
+
     def settle(self, cause: str | None) -> None:
         """The record was acknowledged (None), or given up for ``cause``."""
 
@@ -53,6 +57,8 @@ class Lane:
         """Bytes that its events take in the queue."""
         self.handed = 0
         """Bytes that the link has."""
+        self.loose = 0
+        """Flights that are in memory alone."""
         self.attempt = 0
         self.pause = FIRST_PAUSE
         self.retry_at = 0.0
@@ -66,6 +72,7 @@ class Lane:
         self.bytes += len(flight.packed.value)
         self.events += flight.packed.n
         self.size += flight.packed.size
+        self.loose += flight.ticket is None
 
     def finish(self, flight: Flight) -> None:
         """Let go of a record. It leaves when all before it have."""
@@ -74,6 +81,7 @@ class Lane:
         self.bytes -= len(packed.value)
         self.events -= packed.n
         self.size -= packed.size
+        self.loose -= flight.ticket is None
         if flight.link and flight.attempt == self.attempt:
             self.handed -= len(packed.value)
         while self.flights and self.flights[0].done:
@@ -83,6 +91,11 @@ class Lane:
         """Note that the link has a record."""
         flight.link, flight.attempt, flight.sent = link, self.attempt, now
         self.handed += len(flight.packed.value)
+
+    def save(self, flight: Flight, ticket: Ticket) -> None:
+        """Note that a flight lies on the disk from now on."""
+        flight.ticket = ticket
+        self.loose -= 1
 
     def rewind(self) -> None:
         """Send anew, in order, all that is not done; what the link says of the tries before still counts if good."""

@@ -164,6 +164,14 @@ class EmitterSettings(Section, frozen=True, kw_only=True):
     """How long the end of the process waits for what is queued."""
     compression: Literal["none", "gzip", "lz4"] = "none"
     """How records are packed; ``lz4`` needs the package of that name."""
+    spool_dir: str = ""
+    """Folder on a local disk for what can't be sent, shared by all processes that emit to this Kafka; empty: none."""
+    spool_bytes: Annotated[int, msgspec.Meta(ge=8 * 1024**2, extra={"kind": "size"})] = 1024**3
+    """Bytes that all processes together may keep in ``spool_dir``; at least 8 MiB."""
+    spool_when: Literal["away", "always"] = "away"
+    """What goes to the disk: what the broker does not take at once, or everything before it is sent."""
+    spool_sync: Seconds = 1.0
+    """How long what was written may stay in the system's cache; it survives the process at once, the machine then."""
 
 
 class DetectorSettings(Section, frozen=True, kw_only=True):
