@@ -309,7 +309,7 @@ def test_what_is_done_of_an_earlier_assignment_counts_for_nothing():
     offsets = Offsets()
     offsets.assign([0])
     place = offsets.take(0, 5)
-    offsets.revoke([0])
+    assert offsets.revoke([0]) == {0: 5}, "where its next owner, or we again, must read on"
     assert not offsets.owned(place)
     offsets.assign([0])
     again = offsets.take(0, 5)

@@ -196,3 +196,43 @@ def test_two_workers_share_the_work_and_a_rebalance_mails_nothing_again(kafka, s
             house.send(*batch[6:])
             house.outcomes(12)
     assert len(box.mails) == len({mail["Message-ID"] for mail in box.mails}) == 12
+
+
+def test_what_waits_in_a_queue_survives_a_rebalance_that_leaves_the_partition_here(kafka, server):
+    """A consumer keeps its position in a partition that it keeps: what was read and not done must be read again."""
+    box, port = server
+    house = House(kafka, port)
+    from mlmm.alerting.notifier._kinds import make
+    from mlmm.alerting.notifier._worker import _Worker
+
+    (real,) = make(house.settings).values()
+    gate = threading.Event()
+
+    class Gated:
+        recipients, longest = TO, 60.0
+        render = real.render
+
+        def deliver(self, message, recipients):
+            assert gate.wait(120)
+            return real.deliver(message, recipients)
+
+    stop = threading.Event()
+    worker = _Worker(house.settings, {"on_call": Gated()}, stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        house.send(*notifications(4))
+        wait_until(lambda: worker._lines["on_call"].waiting == 4, timeout=60, what="four that wait")
+        consumer = worker._group._consumer
+        generation = consumer.group_metadata().generation_id
+        consumer._coordinator.request_rejoin()
+        wait_until(lambda: not worker._offsets._assigned, timeout=60, what="the partitions to be given up")
+        gate.set()
+        house.outcomes(4)
+        assert consumer.group_metadata().generation_id > generation
+    finally:
+        gate.set()
+        stop.set()
+        thread.join(60)
+        worker.close()
+    assert len(box.mails) == len({mail["Message-ID"] for mail in box.mails}) == 4

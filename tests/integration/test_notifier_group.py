@@ -30,6 +30,7 @@ class Member:
 
     def _assigned(self, partitions):
         self.partitions |= {each.partition for each in partitions}
+        return {}
 
     def _revoked(self, partitions):
         self.partitions -= {each.partition for each in partitions}

@@ -37,7 +37,8 @@ class Group:
     topic : str
         What is read.
     assigned, revoked : callable
-        Told of partitions that begin and end to be ours, while `poll` waits.
+        Told of partitions that begin and end to be ours, while `poll` waits. The first returns the offsets to read on
+        from, where that is not what the group committed.
     busy : callable
         Whether a try is in hand.
     longest : float
@@ -53,7 +54,7 @@ class Group:
         settings: Settings,
         topic: str,
         *,
-        assigned: Callable[[Sequence[Any]], None],
+        assigned: Callable[[Sequence[Any]], Mapping[Any, int]],
         revoked: Callable[[Sequence[Any]], None],
         busy: Callable[[], bool],
         longest: float,
@@ -83,7 +84,11 @@ class Group:
         )
         consumer.subscribe(
             [self._topic],
-            listener=_listener(self._assigned, self._revoked, lambda partitions: self._give_up(consumer, partitions)),
+            listener=_listener(
+                lambda partitions: self._begin(consumer, partitions),
+                self._revoked,
+                lambda partitions: self._give_up(consumer, partitions),
+            ),
         )
         return consumer
 
@@ -138,6 +143,12 @@ class Group:
             consumer.close()
         finally:
             self._closing = False
+
+    def _begin(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        """Begin with partitions. One that was ours before keeps its position and whether it is paused: undo both."""
+        for partition, offset in self._assigned(partitions).items():
+            consumer.seek(partition, offset)
+        consumer.resume(*partitions)
 
     async def _give_up(self, consumer: Any, partitions: Sequence[Any]) -> None:
         """Let partitions go when the tries in hand have ended; heartbeats go on meanwhile, and others wait for us."""

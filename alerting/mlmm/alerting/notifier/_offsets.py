@@ -29,13 +29,18 @@ class Offsets:
                 self._next.pop(partition, None)
                 self._committed.pop(partition, None)
 
-    def revoke(self, partitions: Iterable[int]) -> None:
-        """Let partitions go."""
+    def revoke(self, partitions: Iterable[int]) -> Mapping[int, int]:
+        """Let partitions go; return the first offset of each that is not done, where any was read."""
         with self._lock:
+            ready = self._ready()
             for partition in partitions:
                 self._assigned.pop(partition, None)
                 self._open.pop(partition, None)
                 self._next.pop(partition, None)
+            return ready
+
+    def _ready(self) -> dict[int, int]:
+        return {partition: min(self._open.get(partition) or {following}) for partition, following in self._next.items()}
 
     def take(self, partition: int, offset: int) -> Place:
         """Note a record that was read, in ascending order; return its place."""
@@ -59,11 +64,10 @@ class Offsets:
     def committable(self) -> Mapping[int, int]:
         """Partition → offset to commit, where it moved since `committed`."""
         with self._lock:
-            ready = {
-                partition: min(self._open.get(partition) or {following}) for partition, following in self._next.items()
-            }
             return {
-                partition: offset for partition, offset in ready.items() if self._committed.get(partition) != offset
+                partition: offset
+                for partition, offset in self._ready().items()
+                if self._committed.get(partition) != offset
             }
 
     def committed(self, offsets: Mapping[int, int]) -> None:

@@ -76,6 +76,7 @@ class _Worker:
         self._offsets = Offsets()
         self._outcomes = Outcomes(settings, stop_event)
         self._held: dict[Any, deque[Any]] = {}
+        self._unfinished: dict[Any, int] = {}
         self._behind = True
         policy = Policy(attempts=settings.smtp.attempts)
         self._notifiers = notifiers
@@ -162,16 +163,27 @@ class _Worker:
             self._stop_by = time.monotonic() + self._settings.smtp.timeout + 5
         return self._stop_by
 
-    def assigned(self, partitions: Sequence[Any]) -> None:
-        """Begin with partitions, once what others noted of them is read (which is too long a work for a callback)."""
+    def assigned(self, partitions: Sequence[Any]) -> Mapping[Any, int]:
+        """Begin with partitions, once what others noted of them is read (which is too long a work for a callback).
+
+        Returns where to read on in those that were ours before: what was read of them and not done was let go.
+        """
         self._offsets.assign(partition.partition for partition in partitions)
         self._behind = True
+        again = {each: offset for each, offset in self._unfinished.items() if each in partitions}
+        self._unfinished.clear()
+        return again
 
     def revoked(self, partitions: Sequence[Any]) -> None:
         """Let partitions go: no further try begins. What is done has its outcome, whether it is committed or not."""
+        unfinished = self._offsets.revoke(partition.partition for partition in partitions)
         for partition in partitions:
-            self._held.pop(partition, None)
-        self._offsets.revoke(partition.partition for partition in partitions)
+            held = self._held.pop(partition, None)
+            offsets = [held[0].offset] if held else []
+            if partition.partition in unfinished:
+                offsets.append(unfinished[partition.partition])
+            if offsets:
+                self._unfinished[partition] = min(offsets)
 
     def _hand_out(self, group: Group) -> None:
         """Give each held record to its line; a full line pauses the partition until it has room."""
