@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import email
 import ssl
+import time
 from collections.abc import Iterator
 from email import policy
 from pathlib import Path
@@ -76,6 +77,7 @@ class _Server(SMTP):
 
     def connection_made(self, transport: Any) -> None:
         self.event_handler.transports.add(transport)
+        self.began = time.monotonic()
         super().connection_made(transport)
 
     async def push(self, status: Any) -> None:

@@ -4,9 +4,13 @@ import math
 import unicodedata
 from datetime import UTC, datetime
 
+from mlmm.runtime.masking import mask
+
 __all__ = ["MICROSECONDS", "apart", "clean", "figure", "moment", "period", "span"]
 
 MICROSECONDS = 1_000_000
+_READ = 20_000
+"""Characters of a text that are looked through for secrets; what lies between its halves is shown in no case."""
 
 
 def figure(value: float, digits: int = 4) -> str:
@@ -70,8 +74,12 @@ def clean(text: str, limit: int = 200) -> str:
     """Make a stranger's text safe to show on one line.
 
     Control, format (such as text direction overrides), private and surrogate characters become spaces, runs of spaces
-    one space, and what is longer than ``limit`` characters is cut in the middle: both ends of a name tell it apart.
+    one space, secrets in it (an exception's text may hold one) become ``********``, and what is longer than ``limit``
+    characters is cut in the middle: both ends of a name tell it apart.
     """
+    if len(text) > _READ:
+        text = text[: _READ // 2] + text[-_READ // 2 :]
+    text = mask(text)
     if len(text) > 4 * limit:  # a hostile name of megabytes is not worth a visit to each character
         text = text[: 2 * limit] + text[-2 * limit :]
     harmless = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)

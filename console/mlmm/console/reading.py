@@ -13,6 +13,7 @@ import msgspec
 from mlmm.events import MalformedEvent, decode_events, header
 from mlmm.runtime.durations import parse_duration
 from mlmm.runtime.errors import SettingsError
+from mlmm.runtime.masking import mask
 from mlmm.runtime.processor import Record
 
 if TYPE_CHECKING:
@@ -100,5 +101,5 @@ def describe(partition: int, record: Record) -> Iterator[str]:
         yield f"{start} {len(record.value)} bytes, malformed: {error}"
         return
     for event in events:
-        text = json.dumps(msgspec.to_builtins(event), ensure_ascii=False)
+        text = mask(json.dumps(msgspec.to_builtins(event), ensure_ascii=False))
         yield f"{start} {text if len(text) <= SHOWN else text[:SHOWN] + '…'}"

@@ -7,7 +7,7 @@
     # 2026-11-21T10:00:00.123Z INFO  mlmm.worker partition claimed partition=3 offset=1200
 
 Fields go in ``extra``, as in the standard library, so a service that has logging of its own shows ours in its way. A
-field whose name speaks of a secret is masked, and so are credentials in URLs, in messages and tracebacks too.
+field whose name speaks of a secret is masked, and so is what looks like one, in messages and tracebacks too.
 """
 
 import json
@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from mlmm.runtime.masking import mask
 from mlmm.runtime.settings.secret import MASK, Secret
 
 __all__ = ["JsonFormatter", "TextFormatter", "configure", "get"]
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api_?key|authorization|private_?key", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/'\"]*:[^\s'\"]*|[^\s/@'\"]+)@")
 _PLAIN = re.compile(r"[^\s\"'=]+")
 _BURST, _PERIOD, _KINDS = 5, 10.0, 500
 """Lines of a kind that a library may write in so many seconds, and kinds that are told apart. A client whose broker is
@@ -104,7 +104,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and the traceback below it where there is one."""
         fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
-        line = f"{_time(record)} {record.levelname:<7} {record.name} {_masked(record.getMessage())}{fields}"
+        line = f"{_time(record)} {record.levelname:<7} {record.name} {mask(record.getMessage())}{fields}"
         trace = _trace(self, record)
         return f"{line}\n{trace}" if trace else line
 
@@ -116,7 +116,7 @@ class JsonFormatter(logging.Formatter):
         """Return the object; fields can't hide what the line itself says."""
         line: dict[str, Any] = {name: _jsonable(value) for name, value in _fields(record).items()}
         line |= {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
-        line["event"] = _masked(record.getMessage())
+        line["event"] = mask(record.getMessage())
         trace = _trace(self, record)
         if trace:
             line["traceback"] = trace
@@ -133,18 +133,14 @@ def _safe(name: str, value: Any) -> Any:
     if isinstance(value, Secret) or (_SECRET_NAME.search(name) and value):
         return MASK if value else ""
     if isinstance(value, str):
-        return _masked(value)
+        return mask(value)
     if isinstance(value, Mapping):
         return {str(key): _safe(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_safe(name, inner) for inner in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _masked(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
-
-
-def _masked(text: str) -> str:
-    return _CREDENTIALS.sub(f"{MASK}@", text)
+    return mask(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
 
 
 def _quoted(value: Any) -> str:
@@ -172,4 +168,4 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         parts.append(formatter.formatException(record.exc_info))
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
-    return _masked("\n".join(parts))
+    return mask("\n".join(parts))

@@ -56,7 +56,7 @@ def compose(notification: Notification, sender: str, to: tuple[str, ...]) -> Ema
     picture = f"history.{own}@{host}" if history else ""
     context = {"view": view, "picture": picture, "notifier": clean(notification.notifier, 80)}
     mail = EmailMessage(policy=policy.SMTP.clone(max_line_length=200))
-    mail["Subject"] = clean(view.title, _SUBJECT)
+    mail["Subject"] = _plain(clean(view.title, _SUBJECT))
     mail["From"] = sender
     mail["To"] = ", ".join(to)
     created = min(max(notification.created // MICROSECONDS, 0), _LATEST)
@@ -82,6 +82,11 @@ def compose(notification: Notification, sender: str, to: tuple[str, ...]) -> Ema
         )
     _fix_boundaries(mail, own)
     return mail
+
+
+def _plain(text: str) -> str:
+    """Take apart what looks like an encoded word (RFC 2047): ``email`` decodes it into a header, line breaks and all."""
+    return text.replace("=?", "= ?")
 
 
 def _word(text: str) -> str:
