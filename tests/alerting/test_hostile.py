@@ -1,6 +1,7 @@
 """Strangers' text, and secrets in it: harmless in a mail's headers, text and page, in outcomes, logs and on screens."""
 
 import email
+import functools
 import io
 import json
 import logging
@@ -101,6 +102,7 @@ def incident(name: str) -> Incident:
     )  # fmt: skip
 
 
+@functools.cache
 def mail_of(name: str):
     note = Notification(notification_id=name, notifier=name, incident=incident(name), created=START)
     raw = compose(note, "mlmm@example.org", TO).as_bytes()

@@ -85,7 +85,7 @@ def compose(notification: Notification, sender: str, to: tuple[str, ...]) -> Ema
 
 
 def _plain(text: str) -> str:
-    """Take apart what looks like an encoded word (RFC 2047): ``email`` decodes it into a header, line breaks and all."""
+    """Take apart what looks like an encoded word (RFC 2047): ``email`` decodes it, line breaks and all."""
     return text.replace("=?", "= ?")
 
 
