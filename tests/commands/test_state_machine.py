@@ -202,27 +202,32 @@ class Commands(RuleBasedStateMachine):
         )  # fmt: skip
 
     @precondition(lambda self: self.world.genuine)
-    @rule(place=places, how=st.sampled_from(("unsigned", "mangled", "stranger", "moved", "broken", "other attempt")))
-    def forge(self, place: int, how: str) -> None:
-        """Somebody without the key writes what looks like an order that was given."""
-        command, _, sent = self.world.genuine[place % len(self.world.genuine)]
+    @rule(
+        place=places, how=st.sampled_from(("unsigned", "mangled", "stranger", "moved", "broken", "other attempt")),
+        at_once=st.booleans(),
+    )  # fmt: skip
+    def forge(self, place: int, how: str, at_once: bool) -> None:
+        """Somebody without the key writes what looks like an order that was given, perhaps to be read before it."""
+        command, _, sent = self.world.genuine[-1 - place % len(self.world.genuine)]
         now = trainer.attempt if (trainer := self._living(command.run_id or RUNS[0])) else "a"
-        self.world.put(
-            {
-                "unsigned": lambda: written(command, None),
-                "mangled": lambda: sent._replace(value=sent.value.replace(b'"stop"', b'"stop" ')),
-                "stranger": lambda: written(command, STRANGE),
-                "moved": lambda: sent._replace(key=RUNS[place % 2].encode() if command.model else MODEL.encode()),
-                "broken": lambda: sent._replace(value=sent.value[: place % len(sent.value)]),
-                "other attempt": lambda: written(msgspec.structs.replace(command, attempt=now, model=None), None),
-            }[how]()
-        )
+        forged = {
+            "unsigned": lambda: written(command, None),
+            "mangled": lambda: sent._replace(value=sent.value.replace(b'"stop"', b'"stop" ')),
+            "stranger": lambda: written(command, STRANGE),
+            "moved": lambda: sent._replace(key=RUNS[place % 2].encode() if command.model else MODEL.encode()),
+            "broken": lambda: sent._replace(value=sent.value[: place % len(sent.value)]),
+            "other attempt": lambda: written(msgspec.structs.replace(command, attempt=now, model=None), None),
+        }[how]()
+        self.world.put(forged)
+        if at_once and trainer is not None:
+            self._take(trainer, forged)
+            trainer.deliver()
 
     @precondition(lambda self: self.world.genuine)
     @rule(place=places)
     def replay(self, place: int) -> None:
         """Anybody may write a genuine record once more."""
-        self.world.put(self.world.genuine[place % len(self.world.genuine)][2])
+        self.world.put(self.world.genuine[-1 - place % len(self.world.genuine)][2])
 
     @rule(run=runs, place=places, most=st.sampled_from((1, 2, 100)))
     def read(self, run: str, place: int, most: int) -> None:
@@ -331,5 +336,5 @@ class Commands(RuleBasedStateMachine):
         return at < command.expires_at and all(at < when for when in newer)
 
 
-Commands.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+Commands.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestCommands = Commands.TestCase
