@@ -120,6 +120,19 @@ def _over(world: World) -> Trainer:
     return trainer
 
 
+@case("obeyed by an earlier attempt, but issued after this one began by its clock")
+def _obeyed_before(world: World) -> Trainer:
+    first = trainer_of(world)
+    sent = written(of_model(first, issued_at=world.now + 200 * SECOND))
+    first.take(sent)
+    first.end()
+    assert first.run.outcome.status == "stopped"
+    trainer = trainer_of(world)
+    trainer.take(sent)
+    trainer.end()
+    return trainer
+
+
 @case("the same record twice")
 def _twice(world: World) -> Trainer:
     trainer = trainer_of(world)

@@ -57,7 +57,12 @@ class Commands(RuleBasedStateMachine):
                 if command.run_id == trainer.run.run_id
                 else command.run_id is None and command.model == MODEL and began_before
             )
-            if known and ours and command.kind == "stop" and self.world.now < command.expires_at:
+            before = any(
+                command.command_id in self.obeyed[each.attempt]
+                for each in self.trainers
+                if each.run.run_id == trainer.run.run_id and each is not trainer
+            )
+            if known and ours and not before and command.kind == "stop" and self.world.now < command.expires_at:
                 return command.command_id
         return None
 

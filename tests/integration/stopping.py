@@ -36,6 +36,10 @@ name = "not finite"
 run = "doomed-*"
 trigger = "not_finite"
 command = {{ kind = "stop" }}
+[[alerting.keys]]
+id = "stop"
+secret = "made up for this loop"
+active = true
 """
 
 

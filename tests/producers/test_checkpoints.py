@@ -155,7 +155,7 @@ def test_a_stop_while_another_thread_saves_neither_tears_nor_doubles_the_checkpo
     for thread in threads:
         thread.join(60)
     assert most == [1]
-    (path,) = (tmp_path / "run-1").iterdir()
+    (path,) = (tmp_path / "run-1").glob("*step*")
     assert {each.name for each in path.iterdir()} == {"half", "other half", "manifest.json"}
     said = [event for event in run.events if isinstance(event, Checkpoint | Acked | RunEnded)]
     assert [getattr(event, "state", type(event).__name__) for event in said] == [
@@ -170,8 +170,8 @@ def test_a_run_whose_last_save_fails_still_ends_and_says_so(tmp_path: Path, weig
         "churn", run_id="run-1", mode="memory", on_error=on_error, save=weights.save, checkpoint_dir=tmp_path
     ).start()
     run.log({"loss": 1.0}, step=2)
-    stop(run)
     (tmp_path / "run-1").write_text("a file is in the way")
+    stop(run)
     if on_error == "raise":
         with pytest.raises(FileExistsError):
             run.end()
@@ -183,3 +183,26 @@ def test_a_run_whose_last_save_fails_still_ends_and_says_so(tmp_path: Path, weig
     assert completed.reason.endswith("; hopeless")
     assert (ended.status, ended.resumable_from) == ("stopped", None)
     assert run.stats().refused == 1
+
+
+def test_what_was_obeyed_is_known_to_the_next_attempt_whatever_became_of_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, run_id="r", attempt="a")
+    assert checkpoints.obeyed() == frozenset()
+    for command_id in ("c-1", "with\nlines", "ü"):
+        checkpoints.remember(command_id)
+    assert checkpoints.obeyed() == {"c-1", "with\nlines", "ü"}
+    path = checkpoints.folder / "obeyed"
+    path.write_bytes(path.read_bytes() + b'\xff\n"cut')
+    assert checkpoints.obeyed() == {"c-1", "with\nlines", "ü"}
+    assert list(checkpoints.good()) == []
+    path.write_text("".join(f'"{number}"\n' for number in range(2000)), encoding="utf-8")
+    assert len(checkpoints.obeyed()) == 1000
+
+    (tmp_path / "run-1").write_text("a file is in the way")
+    run = TrainingRun("churn", run_id="run-1", mode="memory", save=lambda _: None, checkpoint_dir=tmp_path).start()
+    stop(run)
+    assert run.should_stop, "an order is obeyed though that can't be written down"
+    assert "can't be written down" in caplog.text
+    run.end()

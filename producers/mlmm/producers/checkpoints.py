@@ -3,11 +3,13 @@
 ``<dir>/<run id>/step-000000000500/`` holds what the user's ``save`` wrote, and ``manifest.json`` with size and SHA-256
 of each file. It is written to a hidden folder, synced, then renamed: a crash at any instant leaves the checkpoint
 before it. A step that is saved again gets the name ``step-000000000500.2``, then ``.3``: what stood there goes only
-when its successor is safe.
+when its successor is safe. The file ``obeyed`` holds the ids of the orders at which the run's attempts stopped.
 """
 
+import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import re
@@ -27,6 +29,8 @@ log = logging.getLogger("mlmm.producers")
 
 _NAME = re.compile(r"step-(\d{12,19})(?:\.(\d{1,9}))?")
 _MANIFEST = "manifest.json"
+_OBEYED = "obeyed"
+_OBEYED_MOST = 1000
 _BLOCK = 1 << 20
 
 
@@ -129,6 +133,26 @@ class Checkpoints:
                 yield _verify(step, path)
             except DamagedCheckpoint as error:
                 log.error("%s: going back to the one before", error)  # noqa: TRY400 - the reason says all
+
+    def remember(self, command_id: str) -> None:
+        """Write down that an order was obeyed, for the attempts that follow; `OSError` when the disk does not."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / _OBEYED
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(command_id) + "\n")
+        _sync(path)
+
+    def obeyed(self) -> frozenset[str]:
+        """Return the orders that earlier attempts obeyed, the last thousand; a line that was cut is none."""
+        try:
+            lines = (self.folder / _OBEYED).read_bytes().splitlines()
+        except OSError:
+            return frozenset()
+        found = set()
+        for line in lines[-_OBEYED_MOST:]:
+            with contextlib.suppress(ValueError):
+                found.add(str(json.loads(line)))
+        return frozenset(found)
 
     def _found(self) -> list[tuple[int, int, Path]]:
         """Steps, how often each had been saved, and where; newest first."""

@@ -1,6 +1,6 @@
 """Which orders a trainer obeys: decisions alone, no I/O. ``docs/commands.md`` has the table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from mlmm.events import JSON, SIGNATURE, Acked, Command, MalformedEvent, decode_events, header, verify
@@ -63,6 +63,8 @@ class Judge:
         Signing keys by id; where there is one, an order must be signed.
     until : Mapping[str, int], optional
         Key id → microseconds from which on the key is refused.
+    obeyed : collection of str, optional
+        Ids of orders that earlier attempts obeyed, where that is known: clocks may say that they came after us.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Judge:
         started: int,
         keys: Mapping[str, bytes],
         until: Mapping[str, int] = _NO_DATES,
+        obeyed: Collection[str] = (),
     ) -> None:
         self._run_id = run_id
         self._attempt = attempt
@@ -81,6 +84,7 @@ class Judge:
         self._started = started
         self._keys = keys
         self._until = until
+        self._obeyed = obeyed
         self._decided: dict[str, None] = {}
         """Ids of genuine orders: what was forged under an id does not use it up, and does not push others out."""
         self._refused: set[tuple[str, str]] = set()
@@ -171,6 +175,8 @@ class Judge:
             return "reject", f"is for attempt {command.attempt[:_CUT]}, this is {self._attempt}"
         if command.attempt is None and command.issued_at <= self._started:
             return "reject", "was issued before this attempt began"
+        if command.command_id in self._obeyed:
+            return "reject", "was obeyed by an earlier attempt"
         if command.expires_at <= now:
             return "expire", f"expired {(now - command.expires_at) / 1e6:.0f} s ago"
         if command.attempt is None and command.issued_at > now + _AHEAD:

@@ -28,12 +28,21 @@ class Orders:
         Sends an acknowledgement.
     clock : Callable[[], int]
         Microseconds.
+    remember : Callable[[str], None], optional
+        Called with the id of the order that is obeyed, for attempts to come.
     """
 
-    def __init__(self, judge: Judge, answer: Callable[[Acked], None], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        answer: Callable[[Acked], None],
+        clock: Callable[[], int],
+        remember: Callable[[str], None] | None = None,
+    ) -> None:
         self._judge = judge
         self._answer = answer
         self._clock = clock
+        self._remember = remember
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._answers: dict[str, Acked] = {}
@@ -69,6 +78,7 @@ class Orders:
                 self.command = verdict.command
                 self._stop.set()  # first: a step may end while the answer is written
                 self._say(verdict, "accepted")
+                self._keep(verdict.command_id)
                 log.warning("told to stop after this step, by command %s: %.200r", verdict.command_id, verdict.reason)
             else:
                 self._say(verdict, "expired" if verdict.answer == "expire" else "rejected")
@@ -80,6 +90,14 @@ class Orders:
         while len(self._answers) > _MOST:
             del self._answers[next(iter(self._answers))]
         self._answer(answer)
+
+    def _keep(self, command_id: str) -> None:
+        if self._remember is None:
+            return
+        try:
+            self._remember(command_id)
+        except OSError as error:
+            log.warning("that the run obeyed command %s can't be written down: %s", command_id, error)
 
     def _repeat(self, command_id: str) -> None:
         answer = self._answers.get(command_id)

@@ -157,7 +157,7 @@ class TrainingRun(Attached):
             return self
         self._resume()
         began = now()
-        alerting = self._outlet.settings.alerting
+        alerting, kept = self._outlet.settings.alerting, self._checkpoints
         judge = Judge(
             run_id=self.run_id,
             attempt=self.attempt,
@@ -165,8 +165,9 @@ class TrainingRun(Attached):
             started=began,
             keys=alerting.verification_keys,
             until=alerting.accepted_until,
+            obeyed=() if kept is None else kept.obeyed(),
         )
-        self._orders = Orders(judge, self._voice.say, now)
+        self._orders = Orders(judge, self._voice.say, now, None if kept is None else kept.remember)
         self._signals = Signals(self._orders.caught)
         self._signals.install()
         self._voice.started(self._declared, began, self._done)
