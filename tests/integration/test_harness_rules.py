@@ -222,6 +222,7 @@ def test_of_two_processes_under_one_slot_name_the_older_ends(rig: Rig):
     rig.wait_until_caught_up()
     newer = rig.start("0")
     assert older.ended() == Exit.SUPERSEDED
+    assert older.says("mlmm worker --name")
     rig.send_many(30, 5, 2)
     rig.wait_until_caught_up()
     assert newer.process.poll() is None

@@ -140,6 +140,21 @@ def test_a_key_in_the_wrong_partition_makes_us_look_whether_partitions_were_adde
     run(redis, story)
 
 
+def test_a_partition_that_is_still_ours_is_refused_where_its_topic_was_made_anew(redis):
+    """The new log may be longer than the old one was before we look: no offset would tell."""
+
+    async def story(bench: Bench) -> None:
+        bench.input.add(0, [1], TIME)
+        bench.start()
+        await bench.claim(0)
+        await bench.until(lambda: bench.committed(0) == 1)
+        bench.input.topic_id = "id-2"
+        with pytest.raises(LogChanged, match=f"mlmm topics adopt {bench.topic}"):
+            await bench.claim(0)
+
+    run(redis, story)
+
+
 def test_a_partition_that_was_added_is_refused_although_it_has_no_state(redis):
     """The state of its keys lies in other partitions: beginning with an empty one would count from nothing."""
 

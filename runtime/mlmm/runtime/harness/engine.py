@@ -185,6 +185,7 @@ class Engine:
                 if partition:
                     partition.held = await loop.run_in_executor(self._commits, self._claimer.still_held, partition)
                     if partition.held:
+                        await loop.run_in_executor(self._commits, self._claimer.check, partition, logs[place])
                         continue
                     await self._drop({place})
                 claimed = await loop.run_in_executor(self._commits, self._claimer.claim, place, logs[place])
