@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Locked versions, everything installed; uv itself stays in the environment (--inexact keeps what the lock does not name).
 
-.PHONY: demo test fast lint wheel install clean
+.PHONY: demo test fast lint wheel soak install clean
 
 install: .venv/installed
 
@@ -28,6 +28,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: install ## SOAK_SECONDS=28800 is a night: 1,000 kills, and no byte may differ from a replay
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),300) $(BIN)/python -m pytest -s tests/integration/exactness/test_soak.py
 
 wheel: install
 	$(BIN)/uv build
