@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mlmm.detectors
-from mlmm.detectors import ADWIN, ADWINBank, PageHinkley, PageHinkleyBank
+from mlmm.detectors import ADWIN, ADWINBank, Calibrated, CalibratedBank, PageHinkley, PageHinkleyBank
 from tests.detectors.streams import STREAMS, stream
 
 KINDS = {
     "adwin": (ADWINBank, ADWIN, {"clock": 8, "delta": 0.05}),
+    "calibrated": (CalibratedBank, Calibrated, {"mean_time_between_false_alarms": 1e4, "min_effect": 0.5}),
+    "calibrated normal": (CalibratedBank, Calibrated, {"distribution": "normal", "mode": "up", "baseline": 20}),
+    "calibrated season": (CalibratedBank, Calibrated, {"period": 50, "mean_time_between_false_alarms": 1e3}),
     "page_hinkley": (PageHinkleyBank, PageHinkley, {"threshold": 8.0, "mode": "up", "alpha": 1.0}),
 } | {
     name: (getattr(mlmm.detectors, f"{name}Bank"), getattr(mlmm.detectors, name), parameters)

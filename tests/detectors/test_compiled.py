@@ -114,12 +114,17 @@ def test_detectors_give_the_same_bytes_without_the_compiler(room):
         import hashlib, warnings
         warnings.simplefilter("error")
         import numpy as np
-        from mlmm.detectors import ADWINBank, PageHinkleyBank
+        from mlmm.detectors import ADWINBank, CalibratedBank, PageHinkleyBank
         from tests.detectors.streams import STREAMS, stream
         matrix = np.column_stack([stream(name, 9) for name in STREAMS])[1300:1800]
         matrix[::17] = np.nan
         digest = hashlib.sha256()
-        for bank in (ADWINBank(len(STREAMS), clock=5), PageHinkleyBank(len(STREAMS), threshold=5.0)):
+        for bank in (
+            ADWINBank(len(STREAMS), clock=5),
+            PageHinkleyBank(len(STREAMS), threshold=5.0),
+            CalibratedBank(len(STREAMS), mean_time_between_false_alarms=1e3),
+            CalibratedBank(len(STREAMS), mean_time_between_false_alarms=1e3, distribution="normal"),
+        ):
             alarms = bank.update_many(matrix)
             assert len(alarms)
             digest.update(alarms.tobytes() + bank.to_bytes())

@@ -17,7 +17,7 @@ def install(monkeypatch, **entries):
 
 
 def test_ours_are_there():
-    assert {"adwin", "page_hinkley"} <= set(detector_names())
+    assert {"adwin", "calibrated", "page_hinkley"} <= set(detector_names())
     assert find_detector("adwin") is ADWIN
     assert find_detector("page_hinkley") is PageHinkley
 
@@ -29,7 +29,7 @@ def test_an_installed_one_is_found(monkeypatch):
 
 
 def test_an_unknown_name_lists_those_that_there_are():
-    with pytest.raises(ValueError, match=r"no detector 'adwine'.*adwin, cusum, .*page_hinkley"):
+    with pytest.raises(ValueError, match=r"no detector 'adwine'.*adwin, calibrated, cusum, .*page_hinkley"):
         find_detector("adwine")
 
 

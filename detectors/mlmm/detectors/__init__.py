@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     )
     from .adwin_packing import adwin_pack, adwin_packed_size, adwin_unpack
     from .budget import AlarmBudget, Spending
+    from .calibrated import Calibrated
+    from .calibrated_bank import CalibratedBank
+    from .calibrated_kernels import calibrated_push, calibrated_reset, calibrated_since
+    from .calibrated_layout import (
+        CalibratedArrays,
+        calibrated_arrays,
+        calibrated_grow,
+        calibrated_plan,
+        calibrated_take,
+    )
+    from .calibrated_packing import calibrated_pack, calibrated_packed_size, calibrated_unpack
     from .comparisons import (
         Comparison,
         chi_squared,
@@ -65,6 +76,15 @@ if TYPE_CHECKING:
     )
     from .reference import CategoryReference, Counts, NumericReference
     from .registry import detector_names, find_detector
+    from .run_length import (
+        bernoulli_cusum_run_length,
+        bernoulli_cusum_threshold,
+        cusum_run_length,
+        cusum_threshold,
+        ewma_limit,
+        ewma_run_length,
+        samples_in,
+    )
     from .shewhart import Shewhart, ShewhartBank
     from .sketch import QuantileSketch
     from .stepd import STEPD, STEPDBank
@@ -93,6 +113,9 @@ __all__ = [
     "AdwinArrays",
     "AlarmBudget",
     "CUSUMBank",
+    "Calibrated",
+    "CalibratedArrays",
+    "CalibratedBank",
     "CategoryReference",
     "Comparison",
     "Counts",
@@ -126,10 +149,26 @@ __all__ = [
     "adwin_run",
     "adwin_take",
     "adwin_unpack",
+    "bernoulli_cusum_run_length",
+    "bernoulli_cusum_threshold",
+    "calibrated_arrays",
+    "calibrated_grow",
+    "calibrated_pack",
+    "calibrated_packed_size",
+    "calibrated_plan",
+    "calibrated_push",
+    "calibrated_reset",
+    "calibrated_since",
+    "calibrated_take",
+    "calibrated_unpack",
     "chi_squared",
+    "cusum_run_length",
+    "cusum_threshold",
     "detector_names",
     "domain_classifier",
     "energy_test",
+    "ewma_limit",
+    "ewma_run_length",
     "find_detector",
     "g_test",
     "get_f64",
@@ -153,11 +192,32 @@ __all__ = [
     "psi",
     "put_f64",
     "put_u32",
+    "samples_in",
     "usable",
     "wasserstein",
 ]
 
 _HOME = {
+    "Calibrated": "calibrated",
+    "CalibratedBank": "calibrated_bank",
+    "calibrated_push": "calibrated_kernels",
+    "calibrated_reset": "calibrated_kernels",
+    "calibrated_since": "calibrated_kernels",
+    "CalibratedArrays": "calibrated_layout",
+    "calibrated_arrays": "calibrated_layout",
+    "calibrated_grow": "calibrated_layout",
+    "calibrated_plan": "calibrated_layout",
+    "calibrated_take": "calibrated_layout",
+    "calibrated_pack": "calibrated_packing",
+    "calibrated_packed_size": "calibrated_packing",
+    "calibrated_unpack": "calibrated_packing",
+    "bernoulli_cusum_run_length": "run_length",
+    "bernoulli_cusum_threshold": "run_length",
+    "cusum_run_length": "run_length",
+    "cusum_threshold": "run_length",
+    "ewma_limit": "run_length",
+    "ewma_run_length": "run_length",
+    "samples_in": "run_length",
     "LOND": "discoveries",
     "LORD": "discoveries",
     "SAFFRON": "discoveries",

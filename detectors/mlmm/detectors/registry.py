@@ -20,6 +20,7 @@ GROUP = "mlmm.detectors"
 
 _OURS = {
     "adwin": ("adwin", "ADWIN"),
+    "calibrated": ("calibrated", "Calibrated"),
     "cusum": ("cusum", "CUSUM"),
     "ddm": ("ddm", "DDM"),
     "eddm": ("eddm", "EDDM"),
