@@ -2,14 +2,14 @@
 
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import nan
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlmm.events import MISSING, shard_key
 
-__all__ = ["by_shard", "classes_of", "coded", "ids_of", "optional", "shares"]
+__all__ = ["by_shard", "classes_of", "coded", "ids_of", "let_go", "optional", "shares"]
 
 T = TypeVar("T")
 _NAN = struct.pack("<d", nan)
@@ -65,6 +65,13 @@ def by_shard(model: str, ids: list[str], shards: int) -> Iterator[tuple[bytes, l
             key = model.encode() + b"#0"  # packing refuses it with its reason
         places.setdefault(key, []).append(i)
     yield from places.items()
+
+
+def let_go(columns: Iterable[list[Any]], first: int, end: int) -> None:
+    """Drop what was packed: its place in the queue is free once it is sent, whatever else of its batch is not."""
+    for column in columns:
+        if column:
+            column[first:end] = [None] * (end - first)
 
 
 def shares(size: int, counts: Sequence[int]) -> list[int]:

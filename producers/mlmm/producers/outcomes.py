@@ -8,7 +8,7 @@ from math import nan
 from typing import Any
 
 from mlmm.events import FailureBlock, FailureHead, LabelBlock, LabelHead
-from mlmm.producers.columns import by_shard, classes_of, ids_of, optional, shares
+from mlmm.producers.columns import by_shard, classes_of, ids_of, let_go, optional, shares
 from mlmm.producers.intake import Intake
 from mlmm.producers.packing import Packed, pack_block, slices
 
@@ -112,6 +112,8 @@ class _LabelBatch:
                 yield from pack_block(
                     part.block, 0, part.n, share, topic="serving", key=key, type_=_LABELS, source=source
                 )
+            del part, cells
+            let_go([self._cells], 3 * first, 3 * end)
 
     def block(self, first: int, end: int) -> LabelBlock:
         """Make a block of the events ``first`` to ``end``."""
@@ -205,6 +207,7 @@ class _FailureBatch:
             yield from pack_block(
                 self.block, first, end, size, topic="serving", key=key.encode(), type_=_FAILURES, source=source
             )
+            let_go([self._rows], first, end)
 
     def block(self, first: int, end: int) -> FailureBlock:
         """Make a block of the events ``first`` to ``end``."""

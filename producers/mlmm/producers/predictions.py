@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from mlmm.events import PredictionBlock, PredictionHead
-from mlmm.producers.columns import by_shard, classes_of, coded, ids_of, optional, shares
+from mlmm.producers.columns import by_shard, classes_of, coded, ids_of, let_go, optional, shares
 from mlmm.producers.intake import Intake
 from mlmm.producers.packing import Packed, pack_block, slices
 
@@ -231,12 +231,14 @@ class PredictionBatch:
             if stack.shards == 1:
                 key = model.encode()
                 yield from pack_block(self.block, first, end, size, topic="serving", key=key, type_=TYPE, source=source)
+                let_go(self._columns, first, end)
                 continue
             parts = list(by_shard(model, self._columns.ids[first:end], stack.shards))
             for (key, places), share in zip(parts, shares(size, [len(places) for _, places in parts]), strict=True):
                 part = self._select([first + i for i in places])
                 make = partial(self._block, part)
                 yield from pack_block(make, 0, len(places), share, topic="serving", key=key, type_=TYPE, source=source)
+            let_go(self._columns, first, end)
 
     def _select(self, places: list[int]) -> Columns:
         columns: list[list[Any]] = [[column[i] for i in places] if column else [] for column in self._columns]
