@@ -1,4 +1,4 @@
-"""The application that `benchmarks.serving` puts under load: a small model behind FastAPI, monitored as settings say."""
+"""The application that `benchmarks.serving` puts under load: a small model behind FastAPI, and its monitor."""
 
 import time
 from typing import Any

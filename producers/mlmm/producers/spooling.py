@@ -13,6 +13,9 @@ from mlmm.producers.spool import Spool
 
 __all__ = ["Spooling"]
 
+_TRY_AGAIN = 1.0
+"""Seconds after which a record that found no room on the disk is offered to it again."""
+
 
 class Spooling:
     """Stands in the place of a `Delivery`.
@@ -90,8 +93,10 @@ class Spooling:
         self._delivery.save(self._in_hand, of=self._may_save)
         if self._read_back():
             again = self._delivery.work()
-        tended = self._spool.tend()
-        return tended if again is None else min(again, tended)
+        soon = self._spool.tend()
+        if self._held is not None:
+            soon = min(soon, _TRY_AGAIN)
+        return soon if again is None else min(again, soon)
 
     def _in_hand(self, packed: Packed, turn: int) -> Slip | None:
         return self._spool.append(packed, turn, in_hand=True)
