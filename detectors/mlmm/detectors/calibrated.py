@@ -30,8 +30,8 @@ class Calibrated:
         memory and no first values. "bernoulli" is for zeros and ones: a value of at least 0.5 counts as a one.
     min_effect : float
         The smallest change that matters, in standard deviations (of the normal scores of the values), 0.01 to 2. It is
-        tuned to changes of this size and of its doubles; one of less than half of it is left alone, however long it
-        lasts.
+        tuned to changes of this size and of its doubles. One of less than half of it gathers no evidence, however long
+        it lasts; false alarms are more frequent while it does.
     mode : {"both", "up", "down"}
         Which changes raise an alarm.
     baseline : int
