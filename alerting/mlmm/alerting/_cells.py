@@ -93,5 +93,5 @@ def load_cell(name: bytes, cell: bytes) -> Island:
         raise ValueError(f"cell {name!r}: layout {cell[:1].hex() or 'missing'}, this version reads {LAYOUT}")
     try:
         return _decoder.decode(memoryview(cell)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"cell {name!r}: damaged ({error})") from None

@@ -11,6 +11,8 @@ A cell's name is its letter and the run's record key.
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from mlmm.events.columns import MetricsHead
 from mlmm.events.types import Trigger
@@ -73,8 +75,9 @@ def decode_info(cell: bytes, value: bytes) -> Info:
     """Read the cell ``i``; ``ValueError`` naming it where it is of another version or damaged."""
     _refuse_other_versions(cell, value)
     try:
+        cell.decode()
         return _decoder.decode(value[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"training state, cell {cell!r}: {error}") from error
 
 
@@ -211,8 +214,12 @@ class Run:
         words.i[self.base + at.HEARD] = self.heard
         return b"".join((_VERSION, words.cut(self.base, self.words)))
 
-    def load_figures(self, words: Words, cell: bytes, value: bytes) -> None:
-        """Read the cell ``s``; ``ValueError`` naming it where it is of another version or not of the cell ``i``."""
+    def load_figures(self, words: Words, cell: bytes, value: bytes, watches: int) -> None:
+        """Read the cell ``s``; ``ValueError`` naming it where it is of another version or not of the cell ``i``.
+
+        Whatever a kernel takes for a place is checked, since kernels check nothing: a Redis that others can write to is
+        not to be believed. ``watches`` is how many a run may have.
+        """
         _refuse_other_versions(cell, value)
         count, rest = divmod(len(value) - 1, 8)
         if rest or count < at.SEGMENT:
@@ -223,11 +230,18 @@ class Run:
         self.heard = int(words.i[self.base + at.HEARD])
         place = at.SEGMENT
         for metric in self.info.metrics:
-            watches = int(words.i[self.base + place + at.WATCHES]) if place + at.SERIES_HEAD <= count else -1
-            if not 0 <= watches <= len(self.info.triggers):
+            following = int(words.i[self.base + place + at.WATCHES]) if place + at.SERIES_HEAD <= count else -1
+            end = place + at.SERIES_HEAD + following * at.WATCH
+            watches -= following
+            if not (
+                0 <= following <= len(self.info.triggers)
+                and end <= count
+                and watches >= 0
+                and _holds(words.i[self.base + place : self.base + end], len(self.info.triggers))
+            ):
                 raise ValueError(f"training state, cell {cell!r}: no series of {label_of(*metric)!r} at word {place}")
             self._index(metric, place)
-            place += at.SERIES_HEAD + watches * at.WATCH
+            place = end
         if place != count or len(self.info.metrics) != int(words.i[self.base + at.SERIES]):
             raise ValueError(f"training state, cell {cell!r}: {count} words, its series need {place}")
 
@@ -256,6 +270,19 @@ class Run:
         if i[series + at.ACC_N]:
             made.append(float(f[series + at.ACC]))
         return tuple(made)
+
+
+def _holds(series: NDArray[np.int64], triggers: int) -> bool:
+    """Whether the words of a series and its watches are what `take` leaves behind."""
+    blocks, size, filling = int(series[at.HIST_N]), int(series[at.HIST_SIZE]), int(series[at.ACC_N])
+    watches = series[at.SERIES_HEAD :].reshape(-1, at.WATCH)
+    kinds, places = watches[:, at.KIND], watches[:, at.TRIGGER]
+    return (
+        0 <= blocks < at.HISTORY
+        and 0 <= filling < size
+        and bool(((kinds >= at.FALLING_STRICT) & (kinds <= at.PLATEAU)).all())
+        and bool(((places >= 0) & (places < triggers)).all())
+    )
 
 
 def _spelled(value: float) -> str:

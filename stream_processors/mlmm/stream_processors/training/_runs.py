@@ -29,6 +29,7 @@ class Runs:
         self.forgotten = 0
         self.forget_after = round(bounds.forget_after * 1e6)
         self._most = bounds.max_runs
+        self._watches = bounds.max_metrics * bounds.max_triggers
         self._runs: dict[bytes, Run] = {}
         self.get = self._runs.get
         self._touched: set[Run] = set()
@@ -108,7 +109,7 @@ class Runs:
         for key, value in self._waiting.items():
             if key not in self._runs:
                 raise ValueError(f"training state: cell {FIGURES + key!r} has no cell {INFO + key!r} beside it")
-            self._runs[key].load_figures(self.words, FIGURES + key, value)
+            self._runs[key].load_figures(self.words, FIGURES + key, value, self._watches)
         self._waiting = {}
         for key, run in self._runs.items():
             info = run.info
