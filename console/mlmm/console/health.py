@@ -1,7 +1,6 @@
 """What ``mlmm doctor`` looks at: each service as the workers would reach it, and what they would stumble over."""
 
 import smtplib
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -81,9 +80,9 @@ def _kafka(settings: "Settings") -> Iterator[Finding]:
     bad = [result for result in topics.check(settings) if result.state not in ("fine", "ok", "exists")]
     if bad:
         details = "; ".join(f"{r.topic}: {r.state}" for r in bad)
-        yield Finding(
-            "topics", "wrong", details, "mlmm topics create; what differs must be changed by hand (mlmm topics check)"
-        )
+        refused = any(result.state == "refused" for result in bad)
+        remedy = "mlmm topics create; what differs must be changed by hand (mlmm topics check)"
+        yield Finding("topics", "wrong", details, bad[0].details if refused else remedy)
     else:
         yield Finding("topics", "fine", f"all there, with {settings.kafka.partitions} partitions")
 
@@ -117,11 +116,12 @@ def _smtp(settings: "Settings") -> Iterator[Finding]:
     if not any(notifier.kind == "email" for notifier in settings.notifiers.values()):
         yield Finding("SMTP", "fine", "no notifier sends mail")
         return
-    smtp = settings.smtp
+    from mlmm.runtime.connections import smtp_context
+
+    smtp, context = settings.smtp, smtp_context(settings.smtp)
     address = f"{smtp.host}:{smtp.port}"
     remedy = "start the mail server, or set host and port in [smtp] (MLMM_SMTP__HOST, MLMM_SMTP__PORT)"
     try:
-        context = ssl.create_default_context()
         if smtp.ssl:
             client: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=smtp.timeout, context=context)
         else:

@@ -58,7 +58,9 @@ def _read(consumer: Any, topic: str, *, since: Since, follow: bool) -> Iterator[
 
     partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
     if not partitions:
-        raise SettingsError(f"topic {topic} does not exist: run `mlmm topics create`")
+        raise SettingsError(
+            f"topic {topic} does not exist (run `mlmm topics create`), or this logon may not see it (docs/security.md)"
+        )
     consumer.assign(partitions)
     _seek(consumer, partitions, since)
     ends = consumer.end_offsets(partitions)

@@ -97,7 +97,7 @@ class CommandReader:
 
         numbers = client.partitions_for_topic(self._topic)
         if not numbers:
-            raise LookupError(f"no topic {self._topic!r} (mlmm topics create makes it)")
+            raise LookupError(f"no topic {self._topic!r} (mlmm topics create), or none that this logon may read")
         partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         client.assign(partitions)
         since = int((time() - LIFETIME) * 1000)

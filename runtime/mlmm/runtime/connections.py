@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-    from mlmm.runtime.settings import KafkaSettings, RedisSettings, Settings
+    from mlmm.runtime.settings import KafkaSettings, RedisSettings, Settings, SmtpSettings
 
 __all__ = [
     "async_redis_client",
@@ -30,10 +30,19 @@ __all__ = [
     "redis_address",
     "redis_client",
     "redis_errors",
+    "redis_refusal",
+    "smtp_context",
     "ssl_context",
 ]
 
-_REDIS_REMEDY = "Start Redis, or set url in [redis] (MLMM_REDIS__URL) to where it is"
+_REDIS_REMEDY = (
+    "Start Redis, or set url in [redis] (MLMM_REDIS__URL) to where it is; "
+    "where it speaks TLS, url begins with rediss:// (and only there)"
+)
+_REDIS_TLS_REMEDY = (
+    "Set ssl_cafile in [redis] to the certificate of the authority that signed its own, and name it as that does"
+)
+_REFUSED_IN_SCRIPT = "The user executing the script can't"
 
 
 def client_options(kafka: "KafkaSettings", client: Literal["kafka-python", "aiokafka", "confluent"]) -> dict[str, Any]:
@@ -69,6 +78,14 @@ def ssl_context(kafka: "KafkaSettings") -> ssl.SSLContext:
         file = getattr(kafka, key)
         raise SettingsError(f"kafka.{key}: {file!r} can't be used: {error.strerror or error}") from error
     return context
+
+
+def smtp_context(smtp: "SmtpSettings") -> ssl.SSLContext:
+    """Return the TLS context for the mail server; `SettingsError` names the file that can't be used."""
+    try:
+        return ssl.create_default_context(cafile=smtp.ssl_cafile or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"smtp.ssl_cafile: {smtp.ssl_cafile!r} can't be used: {error.strerror or error}") from error
 
 
 def _confluent_options(kafka: "KafkaSettings") -> dict[str, Any]:
@@ -202,9 +219,23 @@ def redis_errors(settings: "RedisSettings") -> Iterator[None]:
     address = redis_address(settings)
     try:
         yield
-    except redis.exceptions.AuthenticationError as error:
-        remedy = "Check username and password in [redis]"
-        raise ServiceUnavailable("Redis", address, "it refused the logon", remedy=remedy) from error
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        cause = str(error) or type(error).__name__
-        raise ServiceUnavailable("Redis", address, cause, remedy=_REDIS_REMEDY) from error
+    except (redis.exceptions.RedisError, OSError) as error:
+        told = redis_refusal(error)
+        if told is None:
+            away = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+            if not isinstance(error, away):
+                raise
+            cause = str(error) or type(error).__name__
+            told = cause, _REDIS_TLS_REMEDY if "CERTIFICATE" in cause else _REDIS_REMEDY
+        raise ServiceUnavailable("Redis", address, told[0], remedy=told[1]) from error
+
+
+def redis_refusal(error: Exception) -> tuple[str, str] | None:
+    """Return what happened and what to do where Redis refused a logon or a command to its user; else None."""
+    import redis.exceptions  # noqa: PLC0415 - imported when used
+
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return "it refused the logon", "Check username and password in [redis]"
+    if isinstance(error, redis.exceptions.NoPermissionError) or _REFUSED_IN_SCRIPT in str(error):
+        return f"it does not allow this user to do this: {error}", "Give it the rights of its role: mlmm acls"
+    return None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "TopicResult", "check", "create", "wanted_configuration"]
 
 _TOPIC_EXISTS = 36
+_NOT_ALLOWED = 29
+"""Kafka's codes for a topic."""
 _COMPACTED_RETENTION = 30 * 86400.0
 """Seconds that incidents and outcomes of notifications are kept at least, longer than what they speak of."""
 _MILLISECONDS = 1000
@@ -39,7 +41,8 @@ class TopicResult(msgspec.Struct, frozen=True):
 
     topic: str
     """Full name."""
-    state: Literal["created", "exists", "differs", "missing", "failed"]
+    state: Literal["created", "exists", "differs", "missing", "failed", "refused"]
+    """``"refused"``: this logon may not see it, or not its configuration."""
     differences: tuple[Difference, ...] = ()
     error: str = ""
     """What the broker said, when it could not be made."""
@@ -110,11 +113,14 @@ class _Desk:
         self._settings = settings
         names = Topics(settings.topic_prefix)
         self._specs = {names.full(spec.logical): spec for spec in names.ALL}
+        self._hidden: set[str] = set()
+        """Topics that this logon may not see."""
 
     def results(self, *, make: bool) -> list[TopicResult]:
         """Return a result a topic, in the order of the contract."""
         found = self._found()
-        made = self._make([name for name in self._specs if name not in found]) if make else {}
+        absent = [name for name in self._specs if name not in found]
+        made = self._make(absent) if make else {}
         raced = [name for name, result in made.items() if result.state == "exists"]
         if raced:  # another process made it between our look and our order
             found = self._found()
@@ -123,13 +129,16 @@ class _Desk:
         for name, spec in self._specs.items():
             if name in found:
                 results.append(self._compare(name, spec, found[name], configurations.get(name, {})))
+            elif name in made:
+                results.append(made[name])
             else:
-                results.append(made.get(name) or TopicResult(name, "missing"))
+                results.append(_refused(name, "Describe") if name in self._hidden else TopicResult(name, "missing"))
         return results
 
     def _found(self) -> dict[str, list[Mapping[str, Any]]]:
         """Return name → partitions of our topics that exist."""
         described = self._admin.describe_topics(list(self._specs))
+        self._hidden = {topic["name"] for topic in described if topic["error_code"] == _NOT_ALLOWED}
         return {topic["name"]: topic["partitions"] for topic in described if topic["error_code"] == 0}
 
     def _make(self, names: list[str]) -> dict[str, TopicResult]:
@@ -167,6 +176,8 @@ class _Desk:
         partitions: list[Mapping[str, Any]],
         configuration: Mapping[str, Mapping[str, Any]],
     ) -> TopicResult:
+        if not configuration:
+            return _refused(name, "DescribeConfigs")
         kafka = self._settings.kafka
         copies = len(partitions[0]["replica_nodes"]) if partitions else 0
         pairs = [
@@ -177,6 +188,10 @@ class _Desk:
             pairs.append((key, wanted, str(configuration.get(key, {}).get("value"))))
         differences = tuple(Difference(*pair) for pair in pairs if pair[1] != pair[2])
         return TopicResult(name, "differs" if differences else "exists", differences)
+
+
+def _refused(name: str, operation: str) -> TopicResult:
+    return TopicResult(name, "refused", error=f"this logon may not look at it: it needs {operation} (docs/security.md)")
 
 
 def _made(answer: Mapping[str, Any]) -> TopicResult:

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Protocol
 
 from mlmm.events.types import Notification
+from mlmm.runtime.connections import smtp_context
 from mlmm.runtime.settings import Settings
 
 __all__ = ["Delivery", "Message", "Notifier", "make"]
@@ -43,4 +44,8 @@ def make(settings: Settings) -> dict[str, Notifier]:
     """Make every notifier of the settings."""
     from mlmm.alerting.notifier.email import EmailNotifier  # noqa: PLC0415 - each kind imports what it alone needs
 
-    return {name: EmailNotifier(settings.smtp, notifier.to) for name, notifier in settings.notifiers.items()}
+    context = smtp_context(settings.smtp)  # a file that can't be used ends the worker before it takes anything in hand
+    return {
+        name: EmailNotifier(settings.smtp, notifier.to, context=lambda: context)
+        for name, notifier in settings.notifiers.items()
+    }

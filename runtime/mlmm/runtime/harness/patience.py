@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from mlmm.runtime.connections import redis_refusal
 from mlmm.runtime.errors import ServiceUnavailable
 
 __all__ = ["Patience"]
@@ -57,10 +58,8 @@ class Patience:
         while True:
             try:
                 return call()
-            except exceptions.AuthenticationError as error:
-                raise ServiceUnavailable(
-                    "Redis", self._address, "it refused the logon", remedy="Check username and password in [redis]"
-                ) from error
+            except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
+                raise self._refused(error) from error
             except (
                 exceptions.ConnectionError,
                 exceptions.TimeoutError,
@@ -73,7 +72,7 @@ class Patience:
                 cause: Exception = error
             except exceptions.ResponseError as error:
                 if not _PASSING.search(str(error)):
-                    raise
+                    raise self._refused(error) from error
                 cause = error
             self._on_retry(cause)
             if time.monotonic() + pause > deadline or self._closed.wait(pause):
@@ -84,3 +83,7 @@ class Patience:
                     remedy="The worker ends without acknowledging; nothing is lost. Start Redis, then the worker",
                 ) from cause
             pause = min(pause * 2, self._LONGEST)
+
+    def _refused(self, error: Exception) -> Exception:
+        told = redis_refusal(error)
+        return ServiceUnavailable("Redis", self._address, told[0], remedy=told[1]) if told else error

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SHARE, CLOSE_SHARE = 0.5, 0.3
 """Of the time that a worker has to end."""
+NOT_ALLOWED = 29
+"""Kafka's code for a topic that a logon may not see."""
 GARBAGE_THRESHOLD = 500_000
 """Objects between two looks of the garbage collector. A poll makes hundreds of thousands of tuples, none in a cycle;
 with Python's 700 the collector walks them again and again, for a third of all time with one event a record."""
@@ -256,13 +258,16 @@ def describe(settings: "Settings", topics: Sequence[str]) -> dict[str, tuple[str
 
     admin = kafka_admin(settings)
     try:
-        found = {topic["name"]: topic for topic in admin.describe_topics(topics) if not topic["error_code"]}
+        described = {topic["name"]: topic for topic in admin.describe_topics(topics)}
     finally:
         admin.close()
+    found = {name: topic for name, topic in described.items() if not topic["error_code"]}
     missing = sorted(set(topics) - set(found))
     if missing:
-        cause = f"there is no topic {', '.join(missing)}"
-        raise ServiceUnavailable("Kafka", settings.kafka.bootstrap_servers, cause, remedy="Run `mlmm topics create`")
+        refused = any(described.get(name, {}).get("error_code") == NOT_ALLOWED for name in missing)
+        cause = f"{'may not be seen by this logon' if refused else 'there is no topic'}: {', '.join(missing)}"
+        remedy = "Give it the rights of its role (docs/security.md)" if refused else "Run `mlmm topics create`"
+        raise ServiceUnavailable("Kafka", settings.kafka.bootstrap_servers, cause, remedy=remedy)
     return {name: (str(topic.get("topic_id") or ""), len(topic["partitions"])) for name, topic in found.items()}
 
 

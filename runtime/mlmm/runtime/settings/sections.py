@@ -267,6 +267,8 @@ class SmtpSettings(Section, frozen=True, kw_only=True):
     """Whether to change to TLS after greeting."""
     ssl: bool = False
     """Whether to speak TLS from the first byte."""
+    ssl_cafile: str = ""
+    """Certificates to trust with ``starttls`` or ``ssl`` (PEM); empty: those of the system."""
     sender: Annotated[str, msgspec.Meta(pattern="@")] = "mlmm@localhost"
     """Address that messages come from."""
     timeout: Positive = 10.0
@@ -280,6 +282,8 @@ class SmtpSettings(Section, frozen=True, kw_only=True):
         """Send no password in clear."""
         if self.starttls and self.ssl:
             yield "starttls", "expected only one of starttls and ssl"
+        if self.ssl_cafile and not (self.starttls or self.ssl):
+            yield "ssl_cafile", "is used with starttls or ssl only"
         if bool(self.username) != bool(self.password):
             yield "password" if self.username else "username", "a username and its password are given together"
         if self.password and not (self.starttls or self.ssl) and self.host not in ("localhost", "127.0.0.1", "::1"):
