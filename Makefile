@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Locked versions, everything installed; uv itself stays in the environment (--inexact keeps what the lock does not name).
 
-.PHONY: demo test fast lint wheel soak install clean
+.PHONY: demo test fast lint wheel soak install clean audit sbom
 
 install: .venv/installed
 
@@ -34,6 +34,13 @@ soak: install ## SOAK_SECONDS=28800 is a night: 1,000 kills, and no byte may dif
 
 wheel: install
 	$(BIN)/uv build
+
+audit: install ## is anything locked known to be vulnerable? 0 no, 1 yes, 3 it could not be asked
+	$(BIN)/python -m tests.security.audit
+
+sbom: install ## what an installation with all extras brings, with digests: CycloneDX
+	mkdir -p dist
+	$(BIN)/uv export -q --frozen --all-extras --no-dev --format cyclonedx1.5 -o dist/sbom.json
 
 clean:
 	rm -rf .venv dist
