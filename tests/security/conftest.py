@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mlmm.runtime.rights import ROLES
 from mlmm.runtime.settings import Settings, load
 from tests.security.certificates import Authority
 from tests.security.secured import SecuredKafka, SecuredRedis
 from tests.services import NoServiceError, unavailable
 
-ROLES = ("serving", "trainer", "worker", "alerting", "notifier", "console", "operator", "admin", "nobody")
+USERS = (*(role.name for role in ROLES), "admin", "nobody")
 
 
 class Secured(NamedTuple):
@@ -62,7 +63,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 def _started(kind: type[Any], folder: Path, authority: Authority) -> Any:
-    users = {"users": {role: f"password-of-{role}" for role in ROLES}} if kind is SecuredKafka else {}
+    users = {"users": {user: f"hush-kafka-{user}-7Qx" for user in USERS}} if kind is SecuredKafka else {}
     server = kind(folder, authority, **users)
     server.start()
     return server

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from mlmm.console.commands import (
+    acls,
     alerting,
     config,
     demo,
@@ -77,6 +78,7 @@ app.command("tail")(tail.tail)
 app.command("stop")(stop.stop)
 app.add_typer(labels.app, name="labels")
 app.command("doctor")(doctor.doctor)
+app.command("acls")(acls.acls)
 app.add_typer(config.app, name="config")
 app.add_typer(rules.app, name="rules")
 

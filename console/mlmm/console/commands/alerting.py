@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +13,15 @@ RULES, NOTIFIER = 0, 1
 """The two processes: a slow mail server must delay neither incidents nor commands."""
 
 
-def alerting(name: Name = "", config: Config = None, as_json: JsonLogs = False, slot: Slot = None) -> None:
+Only = Annotated[
+    Literal["rules", "notifier"] | None,
+    typer.Option(help="Run only this half, under a logon of its own (docs/security.md).", show_default=False),
+]
+
+
+def alerting(
+    only: Only = None, name: Name = "", config: Config = None, as_json: JsonLogs = False, slot: Slot = None
+) -> None:
     """Run the rules over what the processors find, publish stop commands, and send the mail.
 
     Two processes: the rules (incidents and commands, exactly once) and the notifier (mail, at least once). What is
@@ -25,7 +34,10 @@ def alerting(name: Name = "", config: Config = None, as_json: JsonLogs = False, 
     logs.configure(json=as_json)
     if slot is None:
         warn_unsigned(settings, "alerting")
-        raise typer.Exit(supervise_slots("alerting", 2, name=name, config=config, as_json=as_json))
+        first = NOTIFIER if only == "notifier" else RULES
+        raise typer.Exit(
+            supervise_slots("alerting", 1 if only else 2, first=first, name=name, config=config, as_json=as_json)
+        )
     if slot == NOTIFIER:
         from mlmm.alerting import run_notifier
 

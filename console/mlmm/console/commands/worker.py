@@ -86,12 +86,15 @@ def slot_name(name: str) -> str:
     return socket.gethostname()
 
 
-def supervise_slots(command: str, count: int, *, name: str, config: Path | None, as_json: bool) -> int:
-    """Keep ``count`` processes of ``mlmm <command> --slot N`` running until told to stop; return the exit code."""
+def supervise_slots(command: str, count: int, *, name: str, config: Path | None, as_json: bool, first: int = 0) -> int:
+    """Keep ``count`` processes of ``mlmm <command> --slot N`` running until told to stop; return the exit code.
+
+    Slots are numbered from ``first`` on.
+    """
     from mlmm.runtime.supervisor import supervise
 
     def make(slot: int) -> list[str]:
-        line = [sys.executable, "-m", "mlmm.console", command, "--slot", str(slot), "--name", slot_name(name)]
+        line = [sys.executable, "-m", "mlmm.console", command, "--slot", str(first + slot), "--name", slot_name(name)]
         if config:
             line += ["--config", str(config)]
         return [*line, "--json"] if as_json else line
