@@ -123,7 +123,8 @@ def test_json_comes_back_as_the_same_events(data):
     kind = KINDS[type(events[0])]
     value = encode_json(events if data.draw(st.booleans()) else events[0])
     _, again = _again(_record(kind, JSON, value))
-    assert decode_events(kind, JSON, again.value) == decode_events(kind, JSON, value)
+    # Compared as text: a metric may be NaN, which equals nothing.
+    assert repr(decode_events(kind, JSON, again.value)) == repr(decode_events(kind, JSON, value))
 
 
 def test_a_line_is_what_a_person_expects():
