@@ -138,3 +138,14 @@ def test_what_is_staged_takes_the_place_of_what_stood_once_or_not_at_all(redis, 
         staging.swap(held.claim.token, {"offset": 9}, whole=False)
         assert dict(pair for chunk in iter_hash(redis, keys.cells) for pair in chunk) == {b"new": b"1"}
     assert redis.hget(keys.meta, "offset") == b"9"
+
+
+def test_what_was_swapped_in_is_done_though_a_worker_claimed_it_since(redis, name):
+    """Whoever finishes what another began finds partitions that work again already."""
+    held = claim(redis, name, 1)
+    staging = Staging(redis, held.keys, "one")
+    staging.cells([(b"k", cell(1, 1))])
+    staging.swap(held.claim.token, {"offset": 9}, whole=False)
+    keep(redis, claim(redis, name, 1), {b"k": cell(1, 2)})
+    staging.swap(held.claim.token, {"offset": 9}, whole=False)
+    assert read_cells(redis, name, "counting", 0) == (10, {b"k": cell(1, 2)})

@@ -5,7 +5,7 @@ Steps, and what a death between two of them leaves behind:
 1. fence all partitions, send what their outboxes hold    nothing: workers are refused until all is done
 2. fold what was not read yet, stage cells and outputs    nothing: a next try begins anew
 3. write down which stages belong together                from here on a next try finishes what this one began
-4. swap each partition's stage in                         some are done; workers are refused until all are
+4. swap each partition's stage in                         some are done, and whole; at the others workers are refused
 """
 
 import asyncio

@@ -13,11 +13,11 @@ from mlmm.runtime.store import CHUNK, Keys, RedisLike
 
 __all__ = ["Staging"]
 
-# A try that is repeated finds its own name and changes nothing.
+# A try that is repeated finds its own name and changes nothing, also where a worker claimed what it had swapped in.
 _SWAP = Script("""
 local m = redis.call('HMGET', KEYS[1], 'token', 'swap')
-if m[1] ~= ARGV[1] then return 'fenced' end
 if m[2] == ARGV[2] then return 'done' end
+if m[1] ~= ARGV[1] then return 'fenced' end
 local last = tonumber(ARGV[3])
 if last > 2 and redis.call('LLEN', KEYS[3]) > 0 then return 'outbox' end
 for at = 2, last do
