@@ -2,14 +2,13 @@
 
 import math
 from collections import defaultdict
-from typing import Any
 
 import msgspec
 from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mlmm.events import Acked, Command, Drift, RunStarted, Subject
+from mlmm.events import Acked, Command, CommandState, Drift, Subject
 from tests.commands.world import BOTH, MODEL, NEW, OLD, ONLY_OLD, SECOND, STRANGE, Sent, Trainer, World, written
 
 RUNS = ("run-1", "run-2")
@@ -81,6 +80,10 @@ class Commands(RuleBasedStateMachine):
         for sent in records:
             self._take(trainer, sent)
 
+    def _read_all(self, trainer: Trainer) -> None:
+        for key in sorted(self.world.commands):
+            self._read(trainer, key, 1 << 20)
+
     def _living(self, run: str) -> Trainer | None:
         return next((t for t in self.trainers if t.alive and t.run.run_id == run), None)
 
@@ -143,6 +146,25 @@ class Commands(RuleBasedStateMachine):
         if trainer := self._living(run):
             trainer.crash()
 
+    @rule(run=runs)
+    def restart(self, run: str) -> None:
+        """Die with what was not said, and come back at once: the new attempt reads all that stands."""
+        if trainer := self._living(run):
+            trainer.crash()
+        self.start(run, informed=True)
+        if trainer := self._living(run):
+            self._read_all(trainer)
+
+    @rule(run=runs, dies=st.booleans())
+    def obey(self, run: str, dies: bool) -> None:
+        """An order by the rule is accepted, and the log knows that; then perhaps there is no last word."""
+        self.doom(run, at_once=True)
+        if trainer := self._living(run):
+            self._read_all(trainer)
+            trainer.deliver()
+            if dies:
+                trainer.crash()
+
     @rule(run=runs, seconds=st.sampled_from((60, 100, 4000)))
     def go_on(self, run: str, seconds: int) -> None:
         """A trainer lives, and says so, for a while in which it may neither read nor end."""
@@ -153,8 +175,8 @@ class Commands(RuleBasedStateMachine):
             self.world.pass_time(20)
             self.world.settle()
 
-    @rule(run=runs, failed=st.booleans(), unsaved=st.booleans(), during=st.booleans())
-    def finish(self, run: str, failed: bool, unsaved: bool, during: bool) -> None:
+    @rule(run=runs, failed=st.booleans(), unsaved=st.booleans(), during=st.booleans(), signalled=st.booleans())
+    def finish(self, run: str, failed: bool, unsaved: bool, during: bool, signalled: bool) -> None:
         """A run ends, also with an order that comes while it saves, or with a disk that is full."""
         trainer = self._living(run)
         if trainer is None or trainer.run.outcome is not None:
@@ -169,6 +191,8 @@ class Commands(RuleBasedStateMachine):
             if unsaved:
                 raise OSError("disk full")
 
+        if signalled and trainer.run._orders is not None:
+            trainer.run._orders.caught("SIGTERM")
         before = trainer.stopping
         trainer.before_saved = saving
         trainer.end("failed" if failed else "completed")
@@ -179,8 +203,9 @@ class Commands(RuleBasedStateMachine):
     @rule(
         run=st.sampled_from((*RUNS, None)), attempt=st.booleans(), key=st.sampled_from((NEW, OLD)),
         lifetime=st.sampled_from((1, 60, 3600)), skew=st.sampled_from((-100, 0, 100, 400)),
+        at_once=st.booleans(),
     )  # fmt: skip
-    def by_hand(self, run: str | None, attempt: bool, key: str, lifetime: int, skew: int) -> None:
+    def by_hand(self, run: str | None, attempt: bool, key: str, lifetime: int, skew: int, at_once: bool) -> None:
         """A person gives an order, from a host whose clock may be off."""
         self.made += 1
         living = self._living(run) if run else None
@@ -193,6 +218,9 @@ class Commands(RuleBasedStateMachine):
             ),
             key,
         )  # fmt: skip
+        for trainer in self.trainers if at_once else ():
+            if trainer.alive:
+                self._read_all(trainer)
 
     @rule()
     def drift(self) -> None:
@@ -263,7 +291,7 @@ class Commands(RuleBasedStateMachine):
     def settle(self) -> None:
         self.world.settle()
 
-    @rule(seconds=st.sampled_from((1, 15, 35, 80, 3700)))
+    @rule(seconds=st.sampled_from((1, 15, 35, 80, 3700, 7300)))
     def pass_time(self, seconds: int) -> None:
         self.world.pass_time(seconds)
 
@@ -324,21 +352,24 @@ class Commands(RuleBasedStateMachine):
         if state == "rejected":
             assert said["rejected"]
         if state == "expired":  # by a trainer's word, or since nobody's word came in time
-            assert said["expired"] or (alarmed and all(at >= command.expires_at for at, _ in said["accepted"]))
-        if command.run_id is not None and self._completed_in_time(command, said["completed"]):
+            accepted = self._heard(command, "accepted")
+            assert said["expired"] or (alarmed and all(at >= command.expires_at for at in accepted))
+        if command.run_id is not None and self._completed_in_time(command):
             assert state == "completed", f"{command} was completed and is shown {state}"
 
-    def _completed_in_time(self, command: Command, completed: list[tuple[int, Any]]) -> bool:
-        """Whether it was completed before it expired, and before the log knew of a newer attempt."""
-        if not completed:
-            return False
-        at = completed[0][0]
-        newer = [
-            when
-            for when, started in self.world.logged(RunStarted)
-            if started.run_id == command.run_id and started.attempt > (command.attempt or "")
-        ]
-        return at < command.expires_at and all(at < when for when in newer)
+    def _heard(self, command: Command, state: str) -> list[int]:
+        """When alerting's own log took a proven word on a command: a processor that lags tells it late."""
+        found = []
+        for record in self.world.findings:
+            if dict(record.headers)["ce_type"] == b"mlmm.command.state.v1":
+                said = msgspec.json.decode(record.value, type=CommandState)
+                if (said.command_id, said.state, said.unproven) == (command.command_id, state, False):
+                    found.append(record.log_time)
+        return found
+
+    def _completed_in_time(self, command: Command) -> bool:
+        """Whether alerting could hear of the completion before the order expired."""
+        return any(at < command.expires_at for at in self._heard(command, "completed"))
 
 
 Commands.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
