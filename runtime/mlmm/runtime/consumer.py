@@ -7,7 +7,8 @@ The private surface that is used, pinned in ``pyproject.toml`` and held by a con
   ``_ensure_consumer``, ``thread_loop``), ``Consumer._read_offset``, ``Consumer._committed_offset``;
 - Faust: ``Consumer._new_consumer_thread``, ``AIOKafkaConsumerThread._create_worker_consumer``;
 - aiokafka: ``AIOKafkaConsumer._coordinator`` (``_do_heartbeat``, ``_pending_exception``, ``_coordination_task``),
-  ``_client`` (``cluster``, ``force_metadata_update``) and ``_fetch_max_wait_ms``.
+  ``_client`` (``cluster``, ``force_metadata_update``) and ``_fetch_max_wait_ms``; and what
+  `mlmm.runtime.harness.lenient` replaces in its fetcher.
 
 Claiming happens in `perform_seek`: Faust resumes the flow before it calls ``on_partitions_assigned``, and whatever came
 in between would be lost. Whole polls are taken in `_drain_messages`: streams and agents cost fifty times as much a
@@ -27,6 +28,7 @@ from faust.types import TP
 
 from mlmm.runtime.claims import Log
 from mlmm.runtime.errors import MlmmError
+from mlmm.runtime.harness import lenient
 from mlmm.runtime.harness.engine import Engine
 from mlmm.runtime.harness.kafka_side import Place
 
@@ -50,6 +52,7 @@ class NotAMember(MlmmError):  # noqa: N818 - named like the other errors of ours
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
+        lenient.install()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - see above; Faust has no setting for it
         return consumer
