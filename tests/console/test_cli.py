@@ -14,9 +14,21 @@ from mlmm.console.cli import main
 COMMANDS = [
     tuple(line.split())
     for line in ("", "demo", "worker", "alerting", "replay", "topics", "topics create", "topics check", "tail", "stop",
-                 "labels", "labels send", "doctor", "config", "config show", "rules", "rules check")
+                 "labels", "labels send", "doctor", "config", "config show", "rules", "rules check",
+                 "dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry")
 ]  # fmt: skip
-WITH_EXAMPLES = ["worker", "replay", "tail", "stop", "labels send", "topics create", "demo"]
+WITH_EXAMPLES = [
+    "worker",
+    "replay",
+    "tail",
+    "stop",
+    "labels send",
+    "topics create",
+    "demo",
+    "dead-letters list",
+    "dead-letters show",
+    "dead-letters retry",
+]
 NOBODY = "localhost:1"
 """A port on which nobody listens."""
 

@@ -15,6 +15,7 @@ from mlmm.console.commands import (
     acls,
     alerting,
     config,
+    dead_letters,
     demo,
     doctor,
     labels,
@@ -75,6 +76,7 @@ app.command("replay")(replay.replay)
 app.add_typer(topics.app, name="topics")
 app.add_typer(state.app, name="state")
 app.command("tail")(tail.tail)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command("stop")(stop.stop)
 app.add_typer(labels.app, name="labels")
 app.command("doctor")(doctor.doctor)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from mlmm.events import MalformedEvent, decode_events, header
+from mlmm.runtime.deadletters import RETRIED, RETRY_OF
 from mlmm.runtime.durations import parse_duration
 from mlmm.runtime.errors import SettingsError
 from mlmm.runtime.masking import mask
@@ -93,7 +94,12 @@ def describe(partition: int, record: Record) -> Iterator[str]:
     content = (header(record.headers, "content-type") or b"").decode(errors="replace")
     when = datetime.fromtimestamp(record.log_time / MICROSECONDS, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     start = f"{when} {partition}:{record.offset} {kind.removeprefix('mlmm.')} {record.key.decode(errors='replace')}"
+    retried = header(record.headers, RETRIED)
     why = header(record.headers, "mlmm_error")
+    if retried is not None and why is None:
+        letter = (header(record.headers, RETRY_OF) or b"?").decode(errors="replace")
+        yield f"{start} retry of {letter} {retried.decode(errors='replace')}"
+        return
     if why is not None:
         yield f"{start} {len(record.value)} bytes, refused: {why.decode(errors='replace')}"
         return
