@@ -131,6 +131,29 @@ def test_what_a_user_says_of_a_run_is_theirs_to_choose():
     assert event.params == params
 
 
+@pytest.mark.parametrize(
+    ("subject", "key", "right"),
+    [
+        ({"model": "m"}, b"m", True),
+        ({"model": "m"}, b"m#3", True),
+        ({"model": "m", "version": "1"}, b"other", False),
+        ({"run": "r"}, b"r", True),
+        ({"run": "r"}, b"r#3", False),
+        ({"host": "h"}, b"h", True),
+        ({}, b"m", False),
+    ],
+)
+def test_the_key_of_a_finding_is_its_subject(subject, key, right):
+    """Alerting keeps an island a key: a finding under a foreign one would fire there."""
+    value = msgspec.json.encode(REPORT | {"subject": subject})
+    decode_events("mlmm.report.v1", JSON, value)
+    if right:
+        decode_events("mlmm.report.v1", JSON, value, key=key)
+    else:
+        with pytest.raises(MalformedEvent, match=r"key|subject"):
+            decode_events("mlmm.report.v1", JSON, value, key=key)
+
+
 def f64(*values):
     return struct.pack(f"<{len(values)}d", *values)
 

@@ -12,7 +12,7 @@ from mlmm.events.errors import MalformedEvent
 from mlmm.events.limits import DEFAULT_LIMITS, Limits
 from mlmm.events.proofs import MISSING
 from mlmm.events.rows import decode_rows
-from mlmm.events.types import TYPES, Event, Failure, Label, Metrics, Prediction
+from mlmm.events.types import TYPES, Drift, Event, Failure, Label, Metrics, Prediction, Report, Subject
 from mlmm.events.values import check_event
 
 __all__ = ["decode_events", "events_of"]
@@ -209,4 +209,13 @@ def decode_events(
         check_event(event, path)
         if key is not None and field is not None:
             check_key(key, getattr(event, field).encode(), sharded=field == "target")
+        elif key is not None and isinstance(event, Report | Drift):
+            _check_subject_key(key, event.subject)
     return events
+
+
+def _check_subject_key(key: bytes, subject: Subject) -> None:
+    of = subject.model or subject.run or subject.host
+    if not of:
+        raise MalformedEvent("names neither model, run nor host", field="subject")
+    check_key(key, of.encode(), sharded=subject.model is not None)
