@@ -14,10 +14,16 @@ _STRINGS = 0xFFF8 << 48
 _LOW_51 = (1 << 51) - 1
 
 
-@lru_cache(maxsize=16_384)
-def _string_code(value: str) -> int:
+_REMEMBERED = 256
+"""Characters of a string whose code is remembered: classes are short, and strangers' long ones must not fill memory."""
+
+
+def _string_code_of(value: str) -> int:
     digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return _STRINGS | int.from_bytes(digest, "little") & _LOW_51
+
+
+_string_code = lru_cache(maxsize=16_384)(_string_code_of)
 
 
 def code_of(value: float | str | bool) -> int:
@@ -36,7 +42,7 @@ def code_of(value: float | str | bool) -> int:
         1, 1.0 and True have one identity; 1 and ``"1"`` have two.
     """
     if isinstance(value, str):
-        return _string_code(value)
+        return _string_code(value) if len(value) <= _REMEMBERED else _string_code_of(value)
     number = float(value) + 0.0  # -0.0 + 0.0 is 0.0
     if number != number:  # noqa: PLR0124 - the fastest test for NaN
         return 0x7FF8 << 48

@@ -47,6 +47,8 @@ _TICK = b"mlmm.tick.v1"
 _ACKED = b"mlmm.command.acked.v1"
 _KEPT = 1 << 18
 """Codes of classes that are kept between polls."""
+_KEPT_CHARACTERS = 4 << 20
+"""Characters of classes that are kept between polls."""
 _FACTS = 8
 """What Python notes of each block; all else follows from it, for all blocks of a poll at once."""
 
@@ -96,6 +98,7 @@ class Intake:
         self._ahead = ahead
         self._codes = Growing()
         self._starts: dict[tuple[Any, ...], int] = {}
+        self._characters = 0
 
     def __call__(self, records: Sequence[Record]) -> Poll:
         """Decode a poll. A record is taken whole or not at all."""
@@ -184,13 +187,15 @@ class Intake:
         if start is None:
             start = self._starts[classes] = len(self._codes)
             self._codes.extend([_signed(code_of(each)) for each in classes])
+            self._characters += sum(len(each) for each in classes if isinstance(each, str))
         return start
 
     def forget(self) -> None:
         """Between polls: let go of what was kept for speed when it has become too much."""
-        if len(self._codes) > _KEPT:
+        if len(self._codes) > _KEPT or self._characters > _KEPT_CHARACTERS:
             self._codes = Growing()
             self._starts.clear()
+            self._characters = 0
         self._models.forget()
 
 

@@ -14,6 +14,8 @@ __all__ = ["Growing", "Model", "Models"]
 
 _KEPT = 1 << 19
 """Series of heads, and heads, that are kept between polls, so that equal heads are looked up once."""
+_KEPT_CHARACTERS = 8 << 20
+"""Characters of names in the heads that are kept: each may have thousands of long ones."""
 
 
 class Growing:
@@ -98,6 +100,7 @@ class Models:
         self.by_group: list[tuple[Model, int]] = []
         """Group → its model and its number there."""
         self.get = self._by_key.get
+        self._characters = 0
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self.by_slot)
@@ -130,6 +133,7 @@ class Models:
         width = len(head.features) if self._watch else 0
         self.table.extend([self.feature(model, name) for name in head.features[:width]])
         number = model.heads[head] = len(self.described) // 4
+        self._characters += sum(map(len, (*head.features, *head.categories, *head.segments)))
         self.described.extend((task, positive, start, width))
         return number
 
@@ -160,7 +164,8 @@ class Models:
 
     def forget(self) -> None:
         """Let go of the heads when they have become many: they are looked up anew."""
-        if len(self.table) > _KEPT or len(self.described) > _KEPT:
+        if len(self.table) > _KEPT or len(self.described) > _KEPT or self._characters > _KEPT_CHARACTERS:
+            self._characters = 0
             self.table = Growing()
             self.described = Growing()
             for model in self.by_slot:

@@ -26,6 +26,8 @@ INFO: Final = b"i"
 FIGURES: Final = b"s"
 _VERSION: Final = bytes((at.LAYOUT,))
 _CACHED_HEADS: Final = 32
+_CACHED_CHARACTERS: Final = 16_384
+"""Of the names in them: there may be ten thousand runs."""
 
 Status = Literal["running", "completed", "stopped", "interrupted", "failed", "lost"]
 
@@ -100,6 +102,7 @@ class Run:
 
     __slots__ = (
         "_by_head",
+        "_characters",
         "_offsets",
         "base",
         "capacity",
@@ -134,6 +137,7 @@ class Run:
         """First word of each series, relative to the base."""
         self._offsets: dict[tuple[str, str], int] = {}
         self._by_head: dict[MetricsHead, Places] = {}
+        self._characters = 0
 
     # --- the segment -------------------------------------------------------------------------------------------------
 
@@ -202,9 +206,14 @@ class Run:
         """Find the series of a head's metrics and keep the answer."""
         offsets = [self._offsets.get((head.phase, name), -1) for name in head.names]
         series = b"".join(offset.to_bytes(8, "little", signed=True) for offset in offsets)
-        if len(self._by_head) >= _CACHED_HEADS:
+        places = Places(series, offsets.count(-1))
+        characters = sum(map(len, head.names))
+        if len(self._by_head) >= _CACHED_HEADS or self._characters + characters > _CACHED_CHARACTERS:
             self._by_head.clear()
-        places = self._by_head[head] = Places(series, offsets.count(-1))
+            self._characters = 0
+        if characters <= _CACHED_CHARACTERS:
+            self._characters += characters
+            self._by_head[head] = places
         return places
 
     # --- cells -------------------------------------------------------------------------------------------------------
