@@ -70,7 +70,10 @@ def test_help_teaches_by_an_example(command: str, capsys: pytest.CaptureFixture[
     assert re.search(rf"^\s+(\w+=\S+ )*mlmm {command}\b", capsys.readouterr().out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c and c[-1] not in ("topics", "labels", "config", "rules")])
+GROUPS = ("topics", "labels", "config", "rules", "dead-letters")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c and c[-1] not in GROUPS])
 def test_every_command_takes_json(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     main([*command, "--help"])
     assert "--json" in capsys.readouterr().out
