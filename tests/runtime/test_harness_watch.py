@@ -139,7 +139,7 @@ def test_a_partition_that_went_elsewhere_is_forgotten():
 
 def watching(consumer: Any, **given: Any) -> Watch:
     app = SimpleNamespace(consumer=consumer, crashed=False, crash_reason=None, **given)
-    engine: Any = SimpleNamespace(partitions={}, metrics=Metrics(), claiming=False)
+    engine: Any = SimpleNamespace(partitions={}, metrics=Metrics(), claiming=False, progress=0)
     slot: Any = SimpleNamespace(hold=lambda _: None)
     failures: list[BaseException] = []
     watch = Watch(app, engine, slot, None, stall_after=0.2, kafka="here", fail=failures.append)  # type: ignore[arg-type]
