@@ -1,9 +1,9 @@
-# make demo | test | fast | lint | wheel: each works on a bare machine with Python >= 3.11 and make.
+# make demo | test | fast | lint | faults | fuzz | soak | audit | sbom | wheel: each works on a bare machine with Python >= 3.11 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 # Locked versions, everything installed; uv itself stays in the environment (--inexact keeps what the lock does not name).
 
-.PHONY: demo test fast lint wheel soak install clean audit sbom
+.PHONY: demo test fast lint wheel faults fuzz soak install clean audit sbom
 
 install: .venv/installed
 
@@ -28,6 +28,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: install ## services away, bad input, emitters without a broker; prints what was measured
+	$(BIN)/python -m pytest -rP tests/faults
+
+fuzz: install ## FUZZ_SECONDS=60 is a minute
+	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),3600)
 
 soak: install ## SOAK_SECONDS=28800 is a night: 1,000 kills, and no byte may differ from a replay
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),300) $(BIN)/python -m pytest -s tests/integration/exactness/test_soak.py
