@@ -13,7 +13,7 @@ from mlmm.console.repartitioning import Repartitioned, repartition_topic
 from mlmm.console.topic_log import TopicLog
 from mlmm.events import header
 from mlmm.events.placement import partition_of
-from mlmm.runtime.errors import SettingsError
+from mlmm.runtime.errors import Fenced, SettingsError
 from mlmm.runtime.harness import Exit
 from mlmm.runtime.store import Keys
 from tests.runtime.counting import Counting
@@ -126,7 +126,7 @@ def test_whoever_dies_on_the_way_is_followed_by_one_that_finishes(
     rig.start()
     rig.wait_until_caught_up()
     assert_nothing_lost_or_counted_twice(rig)
-    assert not list(rig.redis.scan_iter(f"*{rig.name}*:new"))
+    assert not list(rig.redis.scan_iter(f"*{rig.name}*:new*"))
 
 
 def test_a_running_worker_ends_at_the_first_key_that_lies_elsewhere(rig: Rig):
@@ -206,3 +206,42 @@ def test_the_command_says_what_it_did(rig: Rig, tmp_path: Path, capsys: pytest.C
     assert rig.redis.hget(Keys.of(rig.name, "serving", 3).meta, "epoch") == b"6"
     assert main(line) == 0
     assert "nothing to move" in capsys.readouterr().err
+
+
+def test_one_that_lost_its_fences_leaves_no_plan_behind(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    """Two at once, as after a lost connection: the first is fenced, and must not stand in the way of the second."""
+    read_then_grown(rig)
+    stage = repartitioning._Job._stage
+
+    def overtaken(job: Any, *given: Any) -> list[Any]:
+        swaps = stage(job, *given)
+        monkeypatch.setattr(repartitioning._Job, "_stage", stage)
+        assert len(repartitioned(rig)) == NEW
+        return swaps
+
+    monkeypatch.setattr(repartitioning._Job, "_stage", overtaken)
+    with pytest.raises(Fenced):
+        repartitioned(rig)
+    assert repartitioned(rig) == []
+    rig.start()
+    rig.wait_until_caught_up()
+    assert_nothing_lost_or_counted_twice(rig)
+
+
+def test_a_plan_that_was_carried_out_hides_no_later_one(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    """One died between its last swap and the end; all is whole, and months later the topic grows again."""
+    read_then_grown(rig)
+    swap = repartitioning._Job._swap
+
+    def die(job: Any, swaps: list[Any]) -> list[Any]:
+        swap(job, swaps)
+        rig.redis.set(job.plan_key, repartitioning.msgspec.json.encode(swaps))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(repartitioning._Job, "_swap", die)
+    with pytest.raises(KeyboardInterrupt):
+        repartitioned(rig)
+    monkeypatch.setattr(repartitioning._Job, "_swap", swap)
+    TopicLog(rig.settings, rig.topic("serving")).grow(NEW + 2)
+    moved = repartitioned(rig)
+    assert max(each.partition for each in moved) == NEW + 1

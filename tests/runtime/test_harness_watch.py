@@ -168,9 +168,10 @@ def test_kafka_that_answers_nothing_for_too_long_ends_the_process():
     assert isinstance(error, ServiceUnavailable)
 
 
+@pytest.mark.parametrize("claimed", [False, True], ids=["of this partition", "of another partition"])
 @pytest.mark.parametrize("claiming", [False, True])
-def test_a_claim_that_goes_on_is_no_stall(claiming: bool):
-    """Loading a large state, or waiting for Redis and for the outbox to drain, has bounds of its own."""
+def test_a_claim_that_goes_on_is_no_stall(claiming: bool, claimed: bool):
+    """Loading a large state, or waiting for Redis or Kafka, has bounds of its own; until the last one nothing moves."""
     looks, enough = iter(range(3)), asyncio.Event()
 
     async def ends(_: Any) -> dict[Place, int]:
@@ -183,6 +184,8 @@ def test_a_claim_that_goes_on_is_no_stall(claiming: bool):
     )
     watch = watching(consumer)
     watch._engine.claiming = claiming  # type: ignore[misc]
+    if claimed:
+        watch._engine.partitions[PLACE] = SimpleNamespace(offset=5, metrics=SimpleNamespace(lag=0))  # type: ignore[assignment]
 
     async def scenario() -> None:
         running = asyncio.create_task(watch.run())

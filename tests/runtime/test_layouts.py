@@ -106,7 +106,7 @@ def test_an_upgrade_fences_the_owner_and_the_next_one_rewrites_every_cell(redis,
     again.load(cells.items())
     assert {key: value[0] for key, value in again.sums.items()} == {b"k%d" % n: n for n in range(2500)}
     keep(redis, newer, {b"k1": newer.state.cells()[b"k1"]})
-    assert not list(redis.scan_iter(f"*{name}*:new"))
+    assert not list(redis.scan_iter(f"*{name}*:new*"))
 
 
 def test_an_upgrade_that_was_made_already_is_none(redis, name):
@@ -149,3 +149,24 @@ def test_what_was_swapped_in_is_done_though_a_worker_claimed_it_since(redis, nam
     keep(redis, claim(redis, name, 1), {b"k": cell(1, 2)})
     staging.swap(held.claim.token, {"offset": 9}, whole=False)
     assert read_cells(redis, name, "counting", 0) == (10, {b"k": cell(1, 2)})
+
+
+def test_one_that_was_fenced_while_it_staged_adds_nothing_to_what_another_stages(redis, name):
+    """Both under one name: a slow owner that writes an upgrade, and the one that claimed from it."""
+    held = claim(redis, name, 1)
+    keep(redis, held, {b"old": cell(1, 1)})
+    slow = Staging(redis, held.keys, "layout-2", held.claim.token)
+    slow.clear()
+    slow.cells([(b"slow", cell(2, 1))])
+    newer = claim(redis, name, 1)
+    staging = Staging(redis, newer.keys, "layout-2", newer.claim.token)
+    staging.clear()
+    staging.cells([(b"new", cell(2, 2))])
+    slow.cells([(b"later", cell(2, 3))])
+    with pytest.raises(Fenced):
+        slow.swap(held.claim.token, {"state_layout": 2}, whole=False)
+    staging.swap(newer.claim.token, {"state_layout": 2}, whole=False)
+    assert set(read_cells(redis, name, "counting", 0)[1]) == {b"new"}
+    assert set(redis.scan_iter(f"*{name}*:new:*")) == {f"{held.keys.cells}:new:{held.claim.token}".encode()}
+    staging.clear()
+    assert not list(redis.scan_iter(f"*{name}*:new:*"))

@@ -79,7 +79,7 @@ def adopt_topic(settings: "Settings", name: str) -> list[Adopted]:
                 if stored_id.decode() not in {"", log.topic_id}:
                     why, offset = "made anew", log.first[partition]
                 elif was > log.end[partition]:
-                    why, offset = "lost its end", _after(consumer, topic, partition, log_time, log.end)
+                    why, offset = "lost its end", _after(settings, consumer, topic, partition, log_time, log.end)
                 else:
                     continue
                 epoch = adopt(redis, keys, topic_id=log.topic_id, partitions=count, offset=offset)
@@ -126,10 +126,15 @@ def _look(settings: "Settings", consumer: Any, topic: str) -> _Log:
     )
 
 
-def _after(consumer: Any, topic: str, partition: int, log_time: int, ends: Mapping[int, int]) -> int:
+def _after(
+    settings: "Settings", consumer: Any, topic: str, partition: int, log_time: int, ends: Mapping[int, int]
+) -> int:
     """Offset of the first record past a log time (microseconds); the log's end where there is none."""
     from kafka import TopicPartition
 
+    from mlmm.runtime.connections import kafka_errors
+
     place = TopicPartition(topic, partition)
-    found = consumer.offsets_for_times({place: log_time // 1000 + 1}).get(place)
+    with kafka_errors(settings.kafka):
+        found = consumer.offsets_for_times({place: log_time // 1000 + 1}).get(place)
     return ends[partition] if found is None else int(found.offset)

@@ -95,7 +95,7 @@ def repartition_topic(
     with redis_errors(settings.redis):
         job = _Job(settings, logical, processor or _processor(settings, logical), redis_client(settings))
         job.group = f"{settings.deployment}.{group or GROUPS[logical]}"
-        return job.finish_earlier() or job.run()
+        return [*job.finish_earlier(), *job.run()]
 
 
 def _processor(settings: "Settings", logical: str) -> "Processor":
@@ -141,8 +141,21 @@ class _Job:
         self._drain({p: fences[p] for p in range(old)})
         ends = self._settled_ends(ends)
         swaps = self._stage(fences, old, new, topic_id, firsts, ends)
+        self._still_ours(fences)
         self.redis.execute_command("SET", self.plan_key, msgspec.json.encode(swaps))
-        return self._swap(swaps)
+        moved = self._swap(swaps)
+        # What the folded records caused: a topic that is made of it is moved next, and wants nothing on its way.
+        self._drain(fences)
+        return moved
+
+    def _still_ours(self, fences: Mapping[int, "Fence"]) -> None:
+        """Raise `Fenced` where another try took over: a plan of ours would stand in the way of its own."""
+        from mlmm.runtime.errors import Fenced
+
+        for partition, held in fences.items():
+            token = self.redis.execute_command("HGET", self.keys(partition).meta, "token")
+            if token is None or token.decode() != held.token:
+                raise Fenced(f"{self.keys(partition).meta}: someone else claimed it meanwhile")
 
     def finish_earlier(self) -> list[Repartitioned]:
         """Finish what a try that died had decided."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["TopicLog"]
 
 FETCH_BYTES = 8 << 20
+NO_GROUP = "GroupIdNotFoundError"
 LOOK = 0.5
 """Seconds between looks whether the workers are gone."""
 
@@ -104,12 +105,15 @@ class TopicLog:
         try:
             while True:
                 with kafka_errors(self.settings.kafka):
-                    members = admin.describe_groups([group])[group]["members"]
-                if not members:
+                    found = admin.describe_groups([group])[group]
+                members, trouble = found["members"], found.get("error") or ""
+                # A coordinator that can't tell yet names no members either; a group that is no more has none.
+                if not members and (not trouble or NO_GROUP in trouble):
                     return
                 if time.monotonic() > deadline:
                     names = ", ".join(sorted(each["group_instance_id"] or each["member_id"] for each in members))
-                    raise MlmmError(f"{self.topic}: workers still run ({names}): stop them, then run this again")
+                    cause = f"workers still run ({names})" if members else f"can't tell whether workers run ({trouble})"
+                    raise MlmmError(f"{self.topic}: {cause}: stop them, then run this again")
                 time.sleep(LOOK)
         finally:
             admin.close()

@@ -40,16 +40,26 @@ class Staging:
         Of the partition.
     name : str, optional
         Of the swap: one that was applied under this name is not applied again.
+    place : str, optional
+        Who stages, where several may under one name: each has keys of its own, so a slow one that was fenced meanwhile
+        adds nothing to what another stages.
     """
 
-    def __init__(self, redis: RedisLike, keys: Keys, name: str | None = None) -> None:
+    def __init__(self, redis: RedisLike, keys: Keys, name: str | None = None, place: str | None = None) -> None:
         self._redis, self._keys = redis, keys
-        self._new = Keys(*(f"{key}:new" for key in keys))
         self.name = name or secrets.token_hex(8)
+        self._new = Keys(*(f"{key}:new:{place or self.name}" for key in keys))
 
     def clear(self) -> None:
-        """Forget what an earlier try left."""
-        self._redis.execute_command("UNLINK", *self._new)
+        """Forget what earlier tries left; whoever made one of them is fenced by now."""
+        stem = self._keys.meta.removesuffix("meta")
+        cursor: int | bytes = 0
+        while True:
+            cursor, found = self._redis.execute_command("SCAN", int(cursor), "MATCH", f"{stem}*:new:*", "COUNT", CHUNK)
+            if found:
+                self._redis.execute_command("UNLINK", *found)
+            if not int(cursor):
+                return
 
     def cells(self, cells: Iterable[tuple[bytes, bytes]]) -> None:
         """Add cells."""
@@ -87,7 +97,7 @@ class Staging:
             raise Fenced(f"{self._keys.meta}: someone else claimed it meanwhile")
         if reply == b"outbox":
             raise MlmmError(f"{self._keys.outbox}: not empty, and would have been lost")
-        self.clear()
+        self._redis.execute_command("UNLINK", *self._new)
 
     def _hash(self, key: str, items: Iterable[tuple[bytes, bytes]]) -> None:
         chunk: list[bytes] = []

@@ -102,6 +102,7 @@ def repartition(
 
         mlmm topics repartition serving training --partitions 12
     """
+    from mlmm.console.commands.worker import warn_unsigned
     from mlmm.console.repartitioning import repartition_topic
     from mlmm.console.topic_log import TopicLog
     from mlmm.events import Topics
@@ -112,6 +113,8 @@ def repartition(
             f"Move the states of deployment {settings.deployment} made from {', '.join(names)}? (workers are stopped)",
             abort=True,
         )
+    if "findings" in names:
+        warn_unsigned(settings, "mlmm.repartition")
     moved = []
     with err.status("moving states …"):
         for name in names:

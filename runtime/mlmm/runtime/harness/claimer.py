@@ -127,7 +127,7 @@ class Claimer:
 
     def _upgrade(self, keys: Keys, state: State, held: Claim) -> None:
         """Write all cells in the layout that ``mlmm state upgrade`` asked for: nothing of the one before is left."""
-        staging = Staging(self._redis, keys, f"layout-{held.wanted}")
+        staging = Staging(self._redis, keys, f"layout-{held.wanted}", held.token)
         staging.clear()
         staging.cells(state.cells().items())
         staging.swap(held.token, {"state_layout": held.wanted}, whole=False)

@@ -177,11 +177,10 @@ class Watch:
                 logger.warning("kafka does not answer", extra={**waits, "error": repr(error)})
             return
         self._answered = now
-        positions = {
-            place: claimed[place].offset if place in claimed else None
-            for place in places
-            if place in claimed or not self._engine.claiming
-        }
+        # Claims have bounds of their own, and nothing moves before the last of them is through.
+        positions: dict[Place, int | None] = {}
+        if not self._engine.claiming:
+            positions = {place: claimed[place].offset if place in claimed else None for place in places}
         for place, end in ends.items():
             if place in claimed:
                 claimed[place].metrics.lag = max(0, end - claimed[place].offset)

@@ -254,11 +254,12 @@ class _Worker:
 
 def describe(settings: "Settings", topics: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Ask Kafka for topic ids and partition counts; raises `ServiceUnavailable` where a topic is missing."""
-    from mlmm.runtime.connections import kafka_admin  # noqa: PLC0415 - workers only
+    from mlmm.runtime.connections import kafka_admin, kafka_errors  # noqa: PLC0415 - workers only
 
     admin = kafka_admin(settings)
     try:
-        described = {topic["name"]: topic for topic in admin.describe_topics(topics)}
+        with kafka_errors(settings.kafka):
+            described = {topic["name"]: topic for topic in admin.describe_topics(topics)}
     finally:
         admin.close()
     found = {name: topic for name, topic in described.items() if not topic["error_code"]}
