@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.errors import CoordinatorNotAvailableError
 
 from mlmm.console import topic_log
 from mlmm.console.topic_log import TopicLog
@@ -17,7 +18,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     given: list[dict[str, Any]] = []
 
     def describe_groups(groups: list[str]) -> dict[str, Any]:
-        return {groups[0]: given.pop(0) if len(given) > 1 else given[0]}
+        answer = given.pop(0) if len(given) > 1 else given[0]
+        if not answer:
+            raise CoordinatorNotAvailableError
+        return {groups[0]: answer}
 
     admin = SimpleNamespace(describe_groups=describe_groups, close=lambda: None)
     monkeypatch.setattr("mlmm.runtime.connections.kafka_admin", lambda _: admin)
@@ -32,7 +36,7 @@ def log() -> TopicLog:
 
 
 def test_a_coordinator_that_can_not_tell_yet_is_asked_again(answers: list[dict[str, Any]]):
-    answers += [{"members": [], "error": "NotCoordinatorError"}, {"members": [], "error": None}]
+    answers += [{}, {"members": [], "error": "NotCoordinatorError"}, {"members": [], "error": None}]
     log().wait_until_stopped("g")
     assert len(answers) == 1
 

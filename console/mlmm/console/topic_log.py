@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlmm.runtime.errors import MlmmError
+from mlmm.runtime.errors import MlmmError, ServiceUnavailable
 
 if TYPE_CHECKING:
     from mlmm.runtime.processor import Record
@@ -104,8 +104,14 @@ class TopicLog:
         admin: Any = kafka_admin(self.settings)
         try:
             while True:
-                with kafka_errors(self.settings.kafka):
-                    found = admin.describe_groups([group])[group]
+                try:
+                    with kafka_errors(self.settings.kafka):
+                        found = admin.describe_groups([group])[group]
+                except ServiceUnavailable:  # a broker that never had a group makes its coordinator only now
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(LOOK)
+                    continue
                 members, trouble = found["members"], found.get("error") or ""
                 # A coordinator that can't tell yet names no members either; a group that is no more has none.
                 if not members and (not trouble or NO_GROUP in trouble):
