@@ -128,6 +128,20 @@ def test_tries_of_earlier_workers_count():
     assert (ended.outcome.state, ended.outcome.attempts) == ("failed", 3)
 
 
+def test_tries_without_an_answer_of_earlier_workers_count():
+    """Each may have sent it: a notification that changes hands after one must not be sent a third time."""
+    unsure = Delivery((), TO, "no answer", unsure=True)
+    given = job()
+    noted = Way(Fake(unsure)).walk(given)
+    fake = Fake(unsure)
+    way = Way(fake)
+    way.notes[given.notification.notification_id] = noted.outcome
+    ended = way.walk(job())
+    assert isinstance(ended, Finish), "no third try"
+    assert (ended.outcome.state, ended.outcome.attempts, ended.outcome.unsure) == ("failed", 2, 2)
+    assert len(fake.tries) == 1
+
+
 def test_where_everyone_has_it_nobody_is_told_again():
     fake = Fake(Delivery(TO[:1], TO[1:], "two: 450 later"))
     way, given = Way(fake), job()

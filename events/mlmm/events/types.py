@@ -355,7 +355,8 @@ class Notification(Event, frozen=True, kw_only=True):
 class NotificationOutcome(Event, frozen=True, kw_only=True):
     """What became of a notification; compacted by id, so that nothing is sent again.
 
-    ``retrying`` is no end yet: it says who has it so far (``delivered_to``), so that whoever goes on tells only others.
+    ``retrying`` is no end yet: it says who has it so far (``delivered_to``), so that whoever goes on tells only others,
+    and how many tries ended with nobody knowing (``unsure``), so that they count for whoever goes on.
     """
 
     notification_id: str
@@ -365,6 +366,8 @@ class NotificationOutcome(Event, frozen=True, kw_only=True):
     attempts: int
     error: str = ""
     delivered_to: tuple[str, ...] = ()
+    unsure: int = 0
+    """Tries after which nobody knows whether it arrived."""
 
 
 class Command(Event, frozen=True, kw_only=True):

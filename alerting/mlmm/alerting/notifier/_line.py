@@ -144,5 +144,6 @@ class Line:
                 attempts=job.attempts,
                 error=f"{type(error).__name__} while it was made (see the log)",
                 delivered_to=job.delivered,
+                unsure=job.unsure,
             )
             return Finish(outcome)

@@ -143,6 +143,7 @@ class Resume:
         note = self._noted(job.notification.notification_id)
         if note is not None:
             job.attempts = max(job.attempts, note.attempts)
+            job.unsure = max(job.unsure, note.unsure)
             job.delivered += tuple(each for each in note.delivered_to if each not in job.delivered)
             job.waiting = tuple(each for each in job.waiting if each not in job.delivered)
 
@@ -221,6 +222,7 @@ class Deliver:
             attempts=job.attempts,
             error=clean(error, 500),
             delivered_to=job.delivered,
+            unsure=job.unsure,
         )
 
 
