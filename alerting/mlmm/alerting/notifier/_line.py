@@ -85,11 +85,15 @@ class Line:
         with self._changed:
             self._changed.notify()
 
-    def stop(self, timeout: float) -> bool:
-        """End after the try in hand; return whether it ended in time. What waits stays in Kafka."""
+    def end(self) -> None:
+        """Begin no further try. What waits stays in Kafka."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+
+    def stop(self, timeout: float) -> bool:
+        """End after the try in hand; return whether it ended in time."""
+        self.end()
         if self._thread.ident is None:
             return True
         self._thread.join(timeout)

@@ -144,6 +144,8 @@ class _Worker:
             self._behind = False
 
     def close(self) -> bool:
+        for line in self._lines.values():
+            line.end()  # all before any is waited for: what began meanwhile would have no time left
         in_time = [line.stop(max(self._ending() - time.monotonic(), 0.1)) for line in self._lines.values()]
         self._commit()
         if self._group is not None:
