@@ -112,7 +112,12 @@ def test_a_member_without_a_place_begins_anew(place, caplog):
         coordinator.state = "<rebalancing>"
         coordinator._disable_heartbeat()
         wait_until(lambda: member.group._consumer is not first, timeout=120, what="another member")
-        wait_until(lambda: member.partitions == {0, 1}, timeout=120, what="the partitions again")
+
+        def assigned():  # of the new member: what was noted of the first one's may still stand in `partitions`
+            return {each.partition for each in member.group._consumer.assignment()}
+
+        wait_until(lambda: assigned() == {0, 1}, timeout=120, what="the partitions again")
+        wait_until(lambda: member.partitions == {0, 1}, timeout=120, what="a note of them")
     assert "joining anew" in caplog.text
 
 
