@@ -17,6 +17,8 @@ import pytest
 from mlmm.events import header
 from mlmm.producers import Emitter, Monitor, modes
 from mlmm.producers.delivery import NoSuchTopic
+from mlmm.producers.intake import Intake
+from mlmm.producers.spool import Spool
 from mlmm.runtime.errors import SettingsError
 from tests.producers.fakes import FakeBroker, settings
 from tests.waiting import wait_until
@@ -416,3 +418,25 @@ os._exit(0)
     wait_until(lambda: monitor.stats().inherited == 100, timeout=60, what="the parent's")
     assert "child" not in broker.ids
     assert list(folder.glob("*.seg"))
+
+
+def test_a_child_forked_while_a_segment_is_made_does_not_keep_the_folder_locked(folder: Path) -> None:
+    """It has a copy of the descriptor: closing the parent's alone would leave the lock to the child's life."""
+    given = settings(emitter__spool_dir=str(folder))
+    folder.mkdir()
+    spool = Spool(given.emitter, given.topic_prefix, Intake(10, 10_000, lambda: None))
+    reader, writer = os.pipe()
+    with spool._alone() as alone:
+        assert alone
+        child = os.fork()
+        if child == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    os.close(reader)
+    try:
+        with spool._alone() as again:
+            assert again
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)

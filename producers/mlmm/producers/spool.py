@@ -143,7 +143,7 @@ class Spool:
         try:
             yield _locked(fd)
         finally:
-            os.close(fd)
+            _unlock(fd)
 
     def _own_lock(self) -> None:
         while not self._owner:
@@ -266,7 +266,7 @@ class Spool:
         if delete:
             with contextlib.suppress(OSError):
                 self._lock_of(owner).unlink(missing_ok=True)
-        os.close(fd)
+        _unlock(fd)
 
     def _try(self, what: Callable[[], None]) -> None:
         try:
@@ -310,3 +310,10 @@ def _locked(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _unlock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing keeps the lock where a child was forked meanwhile: it has a copy
+    finally:
+        os.close(fd)
