@@ -332,10 +332,10 @@ def test_no_child_is_forked_in_the_middle_of_an_import() -> None:
     """The thread that imports is not there in the child: the module would stay half made for good."""
     code = """
     import threading
-    from mlmm.producers.forking import importing
+    from mlmm.producers.forking import unforked
     begun, finish, modules = threading.Event(), threading.Event(), []
     def load():
-        with importing():
+        with unforked():
             modules.append("half")
             begun.set()
             finish.wait(30)
@@ -345,10 +345,10 @@ def test_no_child_is_forked_in_the_middle_of_an_import() -> None:
     threading.Timer(0.2, finish.set).start()
     child = os.fork()
     if child == 0:
-        with importing():  # is free for the child's own
+        with unforked():  # is free for the child's own
             os._exit(0 if modules == ["half", "whole"] else 1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with importing():
+    with unforked():
         sys.exit(code)
     """
     done = run_python(PREAMBLE + textwrap.dedent(code))

@@ -1,4 +1,4 @@
-"""Keeps a process from forking while a thread of ours imports.
+"""Keeps a process from forking while a thread of ours imports, or takes a lock that a child must let go of.
 
 A child that is forked in the middle of another thread's import has the module half made, for good: nobody is left to
 finish it (tried: gunicorn with ``--preload`` forked three of four workers into that, and none of them ever delivered).
@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-__all__ = ["importing"]
+__all__ = ["unforked"]
 
 _LONGEST = 30.0
 """Seconds that a fork waits for an import. Importing Kafka's client takes less than one on an idle machine."""
@@ -19,8 +19,8 @@ _held = False
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Import inside: until the end of the block no other thread forks this process."""
+def unforked() -> Iterator[None]:
+    """Import inside, or lock a file: until the end of the block no other thread forks this process."""
     with _gate:
         yield
 

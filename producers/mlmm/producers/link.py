@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlmm.producers.delivery import Link, NoSuchTopic, TooLarge
-from mlmm.producers.forking import importing
+from mlmm.producers.forking import unforked
 from mlmm.runtime.connections import kafka_producer
 from mlmm.runtime.settings import Settings
 
@@ -37,7 +37,7 @@ class KafkaLink:
     """
 
     def __init__(self, settings: Settings) -> None:
-        with importing():
+        with unforked():
             import encodings.idna  # noqa: F401, PLC0415 - what looking up a host's name imports
 
             import kafka.errors  # noqa: F401, PLC0415 - importing kafka takes 0.2 s

@@ -8,7 +8,7 @@ from time import monotonic, time
 from typing import Any, Protocol
 
 from mlmm.events import Topics
-from mlmm.producers.forking import importing
+from mlmm.producers.forking import unforked
 from mlmm.runtime.connections import kafka_consumer
 from mlmm.runtime.settings import Settings
 
@@ -145,7 +145,7 @@ class CommandReader:
 
 
 def _consumer(settings: Settings) -> Any:
-    with importing():
+    with unforked():
         import kafka  # noqa: F401, PLC0415 - importing kafka takes 0.2 s
     return kafka_consumer(
         settings,

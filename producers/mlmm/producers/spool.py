@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 
 from mlmm.events import new_id
+from mlmm.producers.forking import unforked
 from mlmm.producers.intake import Intake
 from mlmm.producers.packing import Packed
 from mlmm.producers.segments import Segment, UnreadableSegment
@@ -148,20 +149,21 @@ class Spool:
     def _own_lock(self) -> None:
         while not self._owner:
             owner = new_id()
-            fd = self._lock(owner)
-            if fd is not None:
-                self._owner, self._locks[owner] = owner, fd
+            if self._lock(owner):
+                self._owner = owner
 
-    def _lock(self, owner: str) -> int | None:
-        """Lock an owner's file, made where it is absent; None where its process lives."""
+    def _lock(self, owner: str) -> bool:
+        """Lock an owner's file, made where it is absent; False where its process lives."""
         path = self._lock_of(owner)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with contextlib.suppress(FileNotFoundError):
-            # Who had it before us may have deleted it in between: then it is no lock any more.
-            if _locked(fd) and os.fstat(fd).st_ino == path.stat().st_ino:
-                return fd
-        os.close(fd)
-        return None
+        with unforked():  # a child lets go of the locks that are written down
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            with contextlib.suppress(FileNotFoundError):
+                # Who had it before us may have deleted it in between: then it is no lock any more.
+                if _locked(fd) and os.fstat(fd).st_ino == path.stat().st_ino:
+                    self._locks[owner] = fd
+                    return True
+            os.close(fd)
+            return False
 
     def _lock_of(self, owner: str) -> Path:
         return self._folder / f"{self._prefix}~{owner}.lock"
@@ -237,12 +239,8 @@ class Spool:
             if prefix == self._prefix and path.suffix in (".seg", ".lock"):
                 found.setdefault(rest.split("~")[0].removesuffix(".lock"), []).append(path)
         for owner, paths in found.items():
-            if owner in self._locks:
+            if owner in self._locks or not self._lock(owner):
                 continue
-            fd = self._lock(owner)
-            if fd is None:
-                continue
-            self._locks[owner] = fd
             for topic, segments in self._opened([path for path in paths if path.suffix == ".seg"]).items():
                 shelf = Shelf(topic, own=False, segments=segments, settled=self._intake.settle_inherited)
                 self._inherited.append((owner, shelf))
