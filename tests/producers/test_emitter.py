@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,35 @@ def test_every_event_is_counted_whatever_happens(monitor_with: Make, broker: Fak
     assert stats.sent == len(set(broker.ids))
     assert stats.sent + sum(stats.dropped.values()) == 2400
     assert stats.queued_bytes == 0
+
+
+@pytest.mark.parametrize("spool", [False, True])
+def test_a_thread_that_cannot_be_started_is_tried_again(
+    monitor_with: Make, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool: bool
+) -> None:
+    """At the limit of a process's threads: the calls return, the events wait, and the next call tries again."""
+    values = {"emitter__spool_dir": str(tmp_path / "spool")} if spool else {}
+    monitor = monitor_with(emitter__max_events=2, **values)
+    start, refused = threading.Thread.start, ["mlmm-emitter", "mlmm-emitter", "mlmm-emitter", "mlmm-dialler"]
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            refused.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+    log(monitor, "a")
+    stats = monitor.stats()
+    assert (stats.accepted, stats.refused, stats.queued_events) == (1, 0, 1)
+    assert "can't start new thread" in (stats.last_error or "")
+    assert monitor.flush(60) is False
+    log(monitor, "b")
+    log(monitor, "the queue is full")
+    wait_until(lambda: broker.ids == ["a", "b"], timeout=60, what="delivery")
+    assert monitor.flush(60) is False
+    assert monitor.stats().dropped == {"queue_full": 1}
+    assert monitor.flush(60)
 
 
 def test_events_after_close_are_counted_as_dropped(monitor_with: Make) -> None:

@@ -39,7 +39,11 @@ class Dialler:
         if error is not None:
             raise error
         if dial:
-            threading.Thread(target=self._dial, name="mlmm-dialler", daemon=True).start()
+            try:
+                threading.Thread(target=self._dial, name="mlmm-dialler", daemon=True).start()
+            except RuntimeError:  # at the limit of threads: the next call tries again
+                self._dialling = False
+                raise
         raise StillConnecting
 
     def _dial(self) -> None:

@@ -65,6 +65,8 @@ class Emitter:
         self._source = f"mlmm://{socket.gethostname()}/{self._pid}"
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._refused = False
+        """Whether the system gave us no thread the last time."""
         self._event = threading.Event()
         self._urgent = threading.Event()
         self._stop = False
@@ -108,7 +110,8 @@ class Emitter:
             False when some were not delivered: they still wait, or were dropped since the last call.
         """
         delivered = self._delivered_from_now()
-        return self._without_loss(self.intake.wait(delivered, timeout))
+        self.intake.wait(lambda: delivered() or self._refused, timeout)
+        return self._without_loss(delivered())
 
     def _delivered_from_now(self) -> Callable[[], bool]:
         """Let all that waits go at once; return what says when it is delivered."""
@@ -148,8 +151,8 @@ class Emitter:
 
     @property
     def _saved(self) -> bool:
-        """Whether waiting is of no use: the broker is away and all lies on the disk, or the thread has ended."""
-        return self._ended or (self._away and not self.intake.events)
+        """Whether waiting is of no use: there is no thread, or the broker is away and all lies on the disk."""
+        return self._ended or self._refused or (self._away and not self.intake.events)
 
     def _to_wait(self, timeout: float | None) -> float | None:
         """Return how long to wait for deliveries: a quarter of the time is for writing the rest to the disk."""
@@ -163,7 +166,9 @@ class Emitter:
 
     async def aflush(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as flush
         """Do what `flush` does without blocking the event loop."""
-        return self._without_loss(await self.intake.wait_async(self._delivered_from_now(), timeout))
+        delivered = self._delivered_from_now()
+        await self.intake.wait_async(lambda: delivered() or self._refused, timeout)
+        return self._without_loss(delivered())
 
     async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same words as close
         """Do what `close` does without blocking the event loop."""
@@ -198,11 +203,21 @@ class Emitter:
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="mlmm-emitter", daemon=True)
-                    thread.start()
-                    self._thread = thread
-                    ending.close_at_end_of_child(self)
+                    self._start()
         self._event.set()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="mlmm-emitter", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # at the limit of threads, or the interpreter is ending
+            if not self._refused:
+                log.warning("events wait: the emitter's thread can't be started: %s", error)
+            self._refused = self.intake.asleep = True  # the next event tries again
+            self.intake.last_error = f"{type(error).__name__}: {error}"
+            return
+        self._thread, self._refused = thread, False
+        ending.close_at_end_of_child(self)
 
     def _run(self) -> None:
         while not self._stop:

@@ -120,6 +120,8 @@ class Intake:
 
     def turned(self, again: Callable[[], bool], n: int, size: int, *, block: bool) -> None:
         """Handle ``n`` events of ``size`` bytes that found no room: wait and offer them ``again``, or drop them."""
+        if self.asleep and self.dirty:  # no thread could be started for what waits: perhaps it can by now
+            self.wake()
         if self.closed:
             self.turn_away(n, "closed")
         elif not self.ever_fits(n, size):
