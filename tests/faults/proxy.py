@@ -227,8 +227,8 @@ class Proxy:
                 writer.write(chunk[: self._rng.randrange(len(chunk))])
                 link.reset()
                 return
+            self.forwarded += len(chunk)  # first: who has received it may look at once
             writer.write(chunk)
-            self.forwarded += len(chunk)
             await writer.drain()
 
 
