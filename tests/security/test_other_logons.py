@@ -108,10 +108,10 @@ def test_an_emitter_that_is_kept_out_drops_and_counts_and_says_why(secured):
     monitor = Monitor("fraud", settings=given)
     for number in range(100):
         monitor.log_prediction(f"p{number}", {"amount": 1.0}, output=1.0)
-    wait_until(lambda: monitor.stats().last_error, timeout=60, what="the reason")
+    said = "it refused the logon"  # the first attempt may fail for another reason: a slow broker, say
+    wait_until(lambda: said in (monitor.stats().last_error or ""), timeout=120, what="the reason")
     monitor.close(1.0)
     stats = monitor.stats()
-    assert "it refused the logon" in stats.last_error
     assert WRONG not in stats.last_error
     assert stats.sent == 0
     assert stats.dropped["queue_full"] >= 80
