@@ -8,6 +8,8 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -436,6 +438,33 @@ def test_a_signal_handler_may_log_while_its_thread_holds_the_lock(emitter_with: 
     with emitter.intake.lock:
         emitter.intake.turn_away(1, "queue_full")
     assert emitter.stats().accepted == 1
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_signal_handler_may_flush_wherever_it_interrupts_a_flush(
+    emitter_with: Callable[..., Emitter], running: bool
+) -> None:
+    """Tried between any two lines: a lock that its own thread holds already would be waited for, for ever."""
+    emitter = emitter_with()
+    if running:
+        emitter.hurry()
+    lines: set[tuple[str, int]] = set()
+
+    def interrupt(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line":
+            lines.add((frame.f_code.co_name, frame.f_lineno))
+            emitter.hurry()
+        return interrupt
+
+    def hurry() -> None:
+        sys.settrace(interrupt)
+        emitter.hurry()
+
+    caller = threading.Thread(target=hurry, daemon=True)
+    caller.start()
+    caller.join(60)
+    assert not caller.is_alive()
+    assert {"hurry", "_rouse", "set"} <= {name for name, _ in lines}
 
 
 def test_importing_the_room_loads_neither_kafka_nor_numpy() -> None:

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from mlmm.events import Topics
 from mlmm.producers import ending
+from mlmm.producers.bell import Bell
 from mlmm.producers.delivery import Delivery, Link
 from mlmm.producers.dialling import Dialler
 from mlmm.producers.intake import Intake, Stats
@@ -67,8 +68,8 @@ class Emitter:
         self._thread: threading.Thread | None = None
         self._refused = False
         """Whether the system gave us no thread the last time."""
-        self._event = threading.Event()
-        self._urgent = threading.Event()
+        self._event = Bell()
+        self._urgent = Bell()
         self._stop = False
         self._ended = False
         self._turn = 0
@@ -200,10 +201,13 @@ class Emitter:
     def _rouse(self) -> None:
         """Wake the thread; start it where there is none."""
         self.intake.asleep = False
-        if self._thread is None:
-            with self._starting:
+        # Not waited for: it may be held by the call that our signal handler interrupts.
+        if self._thread is None and self._starting.acquire(blocking=False):
+            try:
                 if self._thread is None:
                     self._start()
+            finally:
+                self._starting.release()
         self._event.set()
 
     def _start(self) -> None:

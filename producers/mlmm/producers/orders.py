@@ -44,7 +44,7 @@ class Orders:
         self._clock = clock
         self._remember = remember
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = False  # no Event: its lock would keep a signal handler waiting for its own thread
         self._answers: dict[str, Acked] = {}
         """The last word on each genuine order, to be said again."""
         self._repeats = 0
@@ -56,7 +56,7 @@ class Orders:
     @property
     def should_stop(self) -> bool:
         """Whether the run is to end after its step."""
-        return self._stop.is_set()
+        return self._stop
 
     def receive(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Verdict:
         """Judge one record of the commands topic, answer it, and stop the run where it says so. In any thread."""
@@ -76,7 +76,7 @@ class Orders:
                 self._refuse(verdict)
             elif verdict.answer == "obey":
                 self.command = verdict.command
-                self._stop.set()  # first: a step may end while the answer is written
+                self._stop = True  # first: a step may end while the answer is written
                 self._say(verdict, "accepted")
                 self._keep(verdict.command_id)
                 log.warning("told to stop after this step, by command %s: %.200r", verdict.command_id, verdict.reason)
@@ -115,7 +115,7 @@ class Orders:
     def caught(self, name: str) -> None:
         """Take a signal's name down. Runs inside a signal handler: no lock may be taken here."""
         self.signal = self.signal or name
-        self._stop.set()
+        self._stop = True
 
     def end(self) -> Command | None:
         """Take no more orders; return the one that is obeyed."""
