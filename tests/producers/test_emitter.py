@@ -15,7 +15,7 @@ import pytest
 
 from mlmm.events import header
 from mlmm.producers import Emitter, Monitor
-from mlmm.producers.delivery import NoSuchTopic, TooLarge
+from mlmm.producers.delivery import NoSuchTopic, StillConnecting, TooLarge
 from tests.producers.fakes import FakeBroker
 from tests.waiting import wait_until
 
@@ -358,6 +358,22 @@ def test_a_forked_child_begins_anew_and_the_parent_delivers_its_own(used_before:
     """
     done = run_python(PREAMBLE + textwrap.dedent(code))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_link_that_nobody_took_yet_is_the_parents_too(
+    emitter_with: Callable[..., Emitter], broker: FakeBroker, tmp_path: Path
+) -> None:
+    """The dialler's: collected in the child, it would be closed there, which hangs."""
+    emitter = emitter_with(emitter__spool_dir=str(tmp_path / "spool"))
+    dialler = emitter._dialler
+    assert dialler is not None
+    with pytest.raises(StillConnecting):
+        dialler()
+    wait_until(lambda: dialler._made, timeout=60, what="the link")
+    emitter.forked()
+    (link,) = broker.links
+    assert link.forgotten
+    assert link.closed is None
 
 
 def test_no_child_is_forked_in_the_middle_of_an_import() -> None:

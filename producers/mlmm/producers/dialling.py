@@ -69,3 +69,8 @@ class Dialler:
             made, self._made = self._made, None
         if made is not None:
             made.close(0.0)
+
+    def forget(self) -> None:
+        """Let go of a link that was made: this is a forked child, and a thread of the parent may hold the lock."""
+        if self._made is not None:
+            self._made.forget()

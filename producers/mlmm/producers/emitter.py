@@ -191,6 +191,8 @@ class Emitter:
     def forked(self) -> None:
         """Begin anew in a forked child: queue, counts, thread and connection of before are the parent's."""
         self._delivery.forget()
+        if self._dialler is not None:
+            self._dialler.forget()
         for stack in self.intake.dirty:
             stack.take()
         self.intake.reset()
