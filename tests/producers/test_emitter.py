@@ -403,6 +403,33 @@ def test_no_child_is_forked_in_the_middle_of_an_import() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_child_is_forked_between_two_steps_of_the_queue() -> None:
+    """What is being taken waits no more, and is marked as waiting still: the child's events would join it, for good."""
+    code = """
+    import threading
+    begun, finish = threading.Event(), threading.Event()
+    class Slow:
+        rank = 0
+        def take(self):
+            begun.set()
+            finish.wait(30)
+    emitter.intake.dirty.append(Slow())
+    monitor.log_prediction("parent", {"a": 1.0}, 1)
+    begun.wait()
+    threading.Timer(0.2, finish.set).start()
+    child = os.fork()
+    own = "child" if child == 0 else "parent"
+    monitor.log_prediction(f"{own}'s", {"a": 1.0}, 1)
+    fine = monitor.flush(10) and {"parent", f"{own}'s"} == {"parent", *broker.ids}
+    if child == 0:
+        os._exit(0 if fine else 1)
+    assert fine, broker.ids
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = run_python(PREAMBLE + textwrap.dedent(code))
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_queued_is_delivered_at_exit() -> None:
     code = """
     import atexit

@@ -10,12 +10,18 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     from mlmm.producers.emitter import Emitter
 
 __all__ = ["close_at_end_of_child", "close_at_exit"]
 
 log = logging.getLogger("mlmm.producers")
 
+_LONGEST = 5.0
+"""Seconds that a fork waits for a queue, whose steps take microseconds."""
+
+_held: "list[RLock]" = []
 _living: "weakref.WeakSet[Emitter]" = weakref.WeakSet()
 
 
@@ -50,10 +56,26 @@ def _at_exit() -> None:
             log.warning("%d events wait in %s for the next process", kept, emitter.settings.emitter.spool_dir)
 
 
+def _before_fork() -> None:
+    """Hold every queue still: a child must find none between two steps, since nobody is left there to go on."""
+    for emitter in list(_living):
+        lock = emitter.intake.lock
+        if lock.acquire(timeout=_LONGEST):
+            _held.append(lock)
+
+
+def _after_fork() -> None:
+    held = _held[:]
+    _held.clear()  # first: another thread that forks may go on as soon as a lock is free
+    for lock in held:
+        lock.release()
+
+
 def _forked() -> None:
+    _after_fork()
     for emitter in list(_living):
         emitter.forked()
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)
