@@ -218,6 +218,42 @@ def test_a_missing_topic_waits_on_the_disk_and_others_go_on(spooling: Make, brok
     assert [event.step for event in broker.events if hasattr(event, "step")] == list(range(300))
 
 
+def test_a_missing_topic_that_fills_the_disk_stops_no_other(spooling: Make, broker: FakeBroker, folder: Path) -> None:
+    """It has half of the queue then; what it has no room for is dropped and counted as its own."""
+    missing, text = True, "x" * 4000
+    broker.refuse = lambda value: NoSuchTopic("create it") if missing and b"xxxx" in value else None
+    monitor = spooling(emitter__spool_bytes=8 * MIB, emitter__max_events=2000, emitter__batch_events=200)
+    from mlmm.producers.run_stack import RunStack, Said
+
+    stack = RunStack(monitor._outlet.emitter.intake, "churn-1", "1")
+    steps = 0
+
+    def a_step_arrives() -> None:
+        nonlocal steps
+        assert stack.log(Said(("loss",), "train", steps, 1_795_230_000_000_000, (1.0,)))
+        steps += 1
+        wait_until(lambda: len(broker.records) == steps, timeout=60, what="the other topic's event")
+
+    a_step_arrives()
+    logged = 0
+    while not monitor.stats().dropped:
+        for _ in range(400):
+            monitor.log_prediction(f"{logged:06d}", {"text": f"{logged}{text}"}, 1)
+            logged += 1
+        a_step_arrives()
+    assert on_disk(folder) <= 8 * MIB
+    assert monitor.stats().spooled > 1000
+    assert set(monitor.stats().dropped) == {"no_topic"}
+    assert 400 < monitor.stats().queued_events <= 1000
+    missing = False
+    monitor.flush(60)
+    wait_until(lambda: monitor.stats().queued_events == 0, timeout=60, what="all to be delivered")
+    assert balanced(monitor)
+    ids = broker.ids
+    assert len(ids) == logged - monitor.stats().dropped["no_topic"]
+    assert ids == sorted(ids)
+
+
 def test_damage_on_the_disk_is_counted_and_costs_nothing_else(spooling: Make, broker: FakeBroker, folder: Path) -> None:
     broker.away = True
     monitor = spooling(emitter__max_bytes="32KiB")

@@ -142,6 +142,11 @@ class Delivery:
         lane = self._lanes.get(topic)
         return self._troubled or (lane is not None and lane.stalled)
 
+    def stalled(self, topic: str) -> bool:
+        """Whether a topic waits for something of its own, while others may go on."""
+        lane = self._lanes.get(topic)
+        return lane is not None and lane.stalled
+
     def save(self, keep: Callable[[Packed, int], Ticket | None], *, of: Callable[[str], bool]) -> None:
         """Put flights that are in memory alone, of the topics that it is asked for, where ``keep`` puts them."""
         for lane in self._lanes.values():
@@ -164,16 +169,19 @@ class Delivery:
         lane = self._lanes.get(packed.topic)
         if lane is None:
             lane = self._lanes[packed.topic] = Lane(packed.topic)
-        if lane.stalled and ticket is None and not self._may_hold(lane, packed):
+        if lane.stalled and ticket is None and not self.may_hold(packed.topic, packed.n, packed.size):
             self._intake.settle(packed.n, packed.size, "no_topic")
             return
         lane.add(Flight(packed, turn, ticket))
 
-    def _may_hold(self, lane: Lane, packed: Packed) -> bool:
-        """Whether a topic in trouble may keep so much: all of the queue where it is the only one, else half."""
+    def may_hold(self, topic: str, events: int, size: int) -> bool:
+        """Whether a topic in trouble may keep so much more: all of the queue where it is the only one, else half."""
+        lane = self._lanes[topic]
         share = 1 if len(self._lanes) == 1 else 2
-        events, size = share * (lane.events + packed.n), share * (lane.size + packed.size)
-        return events <= self._intake.max_events and size <= self._intake.max_bytes
+        return (
+            share * (lane.events + events) <= self._intake.max_events
+            and share * (lane.size + size) <= self._intake.max_bytes
+        )
 
     def work(self) -> float | None:
         """Count what came back and send what can be sent.

@@ -3,7 +3,12 @@
 Of each topic, oldest first: flights in memory, then what lies on the disk, then what is packed. A record goes to the
 disk while its topic is in trouble, while others of it lie there unread, while callers log faster than the broker takes,
 or always (``spool_when``). Flights that are in memory when the trouble begins are written, too; they stay in memory.
+
+Where the disk is full, too, the next record waits in memory and all after it in the queue; but a topic that alone is in
+trouble stops no other: its records wait beside the queue, up to half of it, and what comes then is dropped.
 """
+
+from collections import deque
 
 from mlmm.producers.delivery import Delivery
 from mlmm.producers.intake import Intake
@@ -15,6 +20,25 @@ __all__ = ["Spooling"]
 
 _TRY_AGAIN = 1.0
 """Seconds after which a record that found no room on the disk is offered to it again."""
+
+
+class _Held:
+    """Records of one topic that found no room on the disk, oldest first."""
+
+    def __init__(self) -> None:
+        self.records: deque[tuple[Packed, int]] = deque()
+        self.events = 0
+        self.size = 0
+
+    def add(self, packed: Packed, turn: int) -> None:
+        self.records.append((packed, turn))
+        self.events += packed.n
+        self.size += packed.size
+
+    def pop(self) -> None:
+        packed, _ = self.records.popleft()
+        self.events -= packed.n
+        self.size -= packed.size
 
 
 class Spooling:
@@ -34,12 +58,12 @@ class Spooling:
         self._spool = spool
         self._intake = intake
         self._always = always
-        self._held: tuple[Packed, int] | None = None
+        self._held: dict[str, _Held] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether another record may be submitted."""
-        if self._held is not None:
+        if not all(map(self._delivery.stalled, self._held)):
             return False
         if self._delivery.has_room:
             return True
@@ -55,8 +79,8 @@ class Spooling:
     @property
     def oldest(self) -> int | None:
         """Turn of the oldest record of this process that is not done; None when all are."""
-        held = None if self._held is None else self._held[1]
-        return min((t for t in (self._delivery.oldest, self._spool.turn, held) if t is not None), default=None)
+        held = (held.records[0][1] for held in self._held.values())
+        return min((t for t in (self._delivery.oldest, self._spool.turn, *held) if t is not None), default=None)
 
     @property
     def troubled(self) -> bool:
@@ -67,8 +91,27 @@ class Spooling:
         """Take a record over. ``turn`` says which handing over it came from."""
         if packed.refused is not None:
             self._delivery.submit(packed, turn)
-        elif not self._place(packed, turn):
-            self._held = packed, turn
+        elif packed.topic in self._held or not self._place(packed, turn):
+            self._hold(packed, turn)
+
+    def _hold(self, packed: Packed, turn: int) -> None:
+        """Keep it in memory until the disk has room: one record, or of a topic that is missing as many as may wait."""
+        topic = packed.topic
+        held = self._held.get(topic) or _Held()
+        if self._delivery.stalled(topic) and not self._delivery.may_hold(
+            topic, held.events + packed.n, held.size + packed.size
+        ):
+            self._intake.settle(packed.n, packed.size, "no_topic")
+            return
+        held.add(packed, turn)
+        self._held[topic] = held
+
+    def _place_held(self) -> None:
+        for topic, held in tuple(self._held.items()):
+            while held.records and self._place(*held.records[0]):
+                held.pop()
+            if not held.records:
+                del self._held[topic]
 
     def _place(self, packed: Packed, turn: int) -> bool:
         topic = packed.topic
@@ -87,14 +130,13 @@ class Spooling:
 
     def work(self) -> float | None:
         """Do what `Delivery.work` does, and what the disk wants."""
-        if self._held is not None and self._place(*self._held):
-            self._held = None
+        self._place_held()
         again = self._delivery.work()
         self._delivery.save(self._in_hand, of=self._may_save)
         if self._read_back():
             again = self._delivery.work()
         soon = self._spool.tend()
-        if self._held is not None:
+        if self._held:
             soon = min(soon, _TRY_AGAIN)
         return soon if again is None else min(again, soon)
 
@@ -114,9 +156,10 @@ class Spooling:
     def close(self, timeout: float) -> None:
         """Close the link and put what it did not deliver on the disk; what finds no room there is dropped."""
         self._delivery.close(timeout, self._keep)
-        if self._held is not None:
-            self.give_up(*self._held)
-            self._held = None
+        for held in self._held.values():
+            for packed, turn in held.records:
+                self.give_up(packed, turn)
+        self._held.clear()
 
     def _keep(self, packed: Packed, turn: int) -> Slip | None:
         # It is never read back by this process, so that its place in the order does not matter to us.
