@@ -244,3 +244,42 @@ def test_doctor_warns_of_a_redis_that_evicts(
     assert main(["doctor", "--json"]) == 1
     rows = {row["what"]: row for row in lines(capsys)}
     assert "noeviction" in rows["Redis memory"]["remedy"]
+
+
+def test_incidents_say_what_became_of_their_mail(
+    made: tuple[Settings, Topics], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, topics = made
+    at = 1_790_000_000_000_000
+    incident = {
+        "incident_id": "i1", "rule": "fell", "state": "firing", "severity": "critical", "started": at, "updated": at,
+        "subject": {"model": "m\u001b[2J"}, "reason": "0.4 below 0.9",
+    }  # fmt: skip
+    notification = {
+        "notification_id": "n1",
+        "notifier": "on_call",
+        "incident": incident,
+        "created": 1_790_000_000_000_000,
+    }
+    outcome = {
+        "notification_id": "n1", "notifier": "on_call", "state": "failed", "time": 1_790_000_000_000_001,
+        "attempts": 8, "error": "451 greylisted",
+    }  # fmt: skip
+    producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
+    for topic, kind, key, event in (
+        (topics.incidents, "mlmm.incident.v1", b"i1", incident),
+        (topics.notifications, "mlmm.notification.v1", b"on_call", notification),
+        (topics.notification_outcomes, "mlmm.notification.outcome.v1", b"n1", outcome),
+    ):
+        headers = cloudevents_headers(kind, "i", "s", 1, JSON)
+        producer.send(topic, json.dumps(event).encode(), key=key, headers=headers).get(10)
+    producer.close()
+    assert main(["incidents", "--json"]) == 0
+    (found,) = lines(capsys)
+    assert found["incident_id"] == "i1"
+    assert found["told"][0]["state"] == "failed"
+    assert main(["incidents"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "failed after 8 tries" in shown
+    assert "\x1b[2J" not in shown
+    assert main(["incidents", "--since", "soon"]) == 2

@@ -18,6 +18,7 @@ from mlmm.console.commands import (
     dead_letters,
     demo,
     doctor,
+    incidents,
     labels,
     replay,
     rules,
@@ -76,6 +77,7 @@ app.command("replay")(replay.replay)
 app.add_typer(topics.app, name="topics")
 app.add_typer(state.app, name="state")
 app.command("tail")(tail.tail)
+app.command("incidents")(incidents.incidents)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("stop")(stop.stop)
 app.add_typer(labels.app, name="labels")
