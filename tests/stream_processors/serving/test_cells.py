@@ -7,6 +7,7 @@ import pytest
 
 from mlmm.runtime.settings.sections import DetectorSettings
 from mlmm.stream_processors.serving import ServingProcessor
+from mlmm.stream_processors.serving import _fields as f
 
 from .makers import bare, failure, label, packed, prediction, run, settings, tick
 
@@ -162,3 +163,14 @@ def test_layout_1_is_what_it_was():
     state, _ = run(list(stream(200)), SMALL)
     digests = {name: blake2b(cell, digest_size=8).hexdigest() for name, cell in state.cells().items()}
     assert digests == GOLDEN
+
+
+@pytest.mark.parametrize("column", [f.M_WATERMARK, f.M_WATERMARK + 1, f.M_LAST_LOG, f.M_LAST_LOG + 1])
+def test_a_time_beyond_all_times_is_refused(column):
+    """A watermark past the end that stands for "no window is open" closed windows for ever, outside of the arrays."""
+    cells = dict(run(list(stream()), SMALL)[0].cells())
+    cell = bytearray(cells[b"mm"])
+    cell[1 + 8 * column : 9 + 8 * column] = (f.ALWAYS + 1).to_bytes(8, "little", signed=True)
+    state = loaded(cells | {b"mm": bytes(cell)})
+    with pytest.raises(ValueError, match="a time that is none"):
+        state.deadline()

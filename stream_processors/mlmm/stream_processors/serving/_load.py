@@ -58,6 +58,10 @@ def load(cells: Mapping[bytes, bytes], cfg: f.Config, store: Store, models: Mode
     store.pending.touched[:] = 0
 
 
+_LATEST = 1 << 60
+"""Microseconds, the year 38,500: sums with a time before it stay far from `ALWAYS`, at which no window is open."""
+
+
 def _damaged(name: bytes, why: str) -> NoReturn:
     raise ValueError(f"cell {name!r} {why}")
 
@@ -111,7 +115,7 @@ def _names(name: bytes, cell: bytes, models: Models) -> None:
 def _model(name: bytes, cell: bytes, cfg: f.Config, store: Store, model: Model) -> None:
     reader = _Reader(cell)
     try:
-        store.models[model.slot, : f.M_KEPT] = reader.ints(f.M_KEPT)
+        store.models[model.slot, : f.M_KEPT] = _kept(reader)
         for _ in range(reader.count(1 << 16)):
             _size(reader, store, model.slot)
         for _ in range(reader.count(f.BLOCKS)):
@@ -126,6 +130,13 @@ def _model(name: bytes, cell: bytes, cfg: f.Config, store: Store, model: Model) 
     )
     if end != len(cell):
         _damaged(name, "is damaged: the error series does not end where the cell does")
+
+
+def _kept(reader: _Reader) -> np.ndarray:
+    columns = reader.ints(f.M_KEPT)
+    if not all(f.NEVER <= time < _LATEST for time in columns[f.M_WATERMARK : f.M_LAST_LOG_1 + 1].tolist()):
+        raise ValueError("it holds a time that is none")
+    return columns
 
 
 def _size(reader: _Reader, store: Store, slot: int) -> None:
@@ -160,7 +171,7 @@ def _open(  # noqa: PLR0917 - one call, in the order of the cell
     length = int(windows.sizes[size])
     start = int(ints[f.A_START])
     k = (start // length) % windows.open.shape[3]
-    if start % length or start < 0 or window_at(windows, slot, family, size, start) >= 0:
+    if start % length or not 0 <= start < _LATEST or window_at(windows, slot, family, size, start) >= 0:
         raise ValueError(f"a window of {length} microseconds starts at {start}")
     while windows.open[slot, family, size, k] >= 0:  # serving.allowed_lateness was longer
         store.windows = windows = windows.with_ring(2 * windows.open.shape[3])
