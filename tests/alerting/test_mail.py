@@ -69,7 +69,7 @@ def test_both_bodies_say_what_since_when_the_figures_and_what_to_do(body):
         "2027-01-15 08:10:00 to 08:20:00 UTC (10m)",
         "500",
         "warning",
-        "mlmm tail incidents",
+        "mlmm incidents",
         "mlmm tail findings",
     ):
         assert words in said_in

@@ -5,6 +5,7 @@ A kind is a number that the compiled code branches on once a matrix; its step li
 """
 
 import struct
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -178,9 +179,9 @@ class RowBank(Bank):
     def __init_subclass__(cls) -> None:
         cls._PARAMETERS = struct.Struct(f"<{len(cls.FIELDS)}d")
 
+    @abstractmethod
     def _wanted(self) -> tuple[list[float], int]:
         """Parameters of the step, and columns of a row."""
-        raise NotImplementedError
 
     @property
     def drift_detected(self) -> npt.NDArray[np.bool_]:

@@ -161,7 +161,7 @@ def _answer(answer: dict[Any, Any]) -> str:
 
 def _steps(incident: Incident) -> list[tuple[str, str]]:
     what, subject = incident.evidence.get("what"), incident.subject
-    follow = ("See this and all other incidents", "mlmm tail incidents")
+    follow = ("See this and all other incidents", "mlmm incidents")
     if incident.state == "resolved":
         return [follow]
     if what == "command":
